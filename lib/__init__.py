@@ -1,0 +1,1 @@
+"""The thin package behind the notebooks of the speech emotion recognition workbook."""

@@ -1,0 +1,255 @@
+"""Typed, validated notebook parameters and the run ids made from them.
+
+Every notebook has one cell of parameters; the next cell hands its namespace to
+`from_notebook`. Papermill only warns about a parameter that no notebook knows;
+here it is an error with the nearest known name.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lib import paths
+
+Model = Literal["timnet"]
+Protocol = Literal[
+    "paper",
+    "paper_best",
+    "stratified",
+    "speaker",
+    "text",
+    "holdout",
+    "repeated_holdout",
+]
+# The front end each system was published with.
+OWN_FEATURES = {"timnet": "timnet"}
+# Full studies follow the paper; DEMO has to finish while a class is watching.
+OWN_EPOCHS = 500
+OWN_EPOCHS_DEMO = 30
+
+
+class Parameters(BaseModel):
+    """All parameters of all notebooks; each notebook shows the ones it uses.
+
+    The field descriptions are the documentation; `table()` prints them.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, protected_namespaces=()
+    )
+
+    workspace: str = Field("", description="folder of MFCC, Models, logs, Results")
+    datasets_dir: str = Field("", description="folder of the corpora")
+    corpus: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")] = Field(
+        "DEMO", description="corpus to work on"
+    )
+    features: Literal["", "timnet", "timnet_paper", "lightsernet", "cktim"] = Field(
+        "", description="feature preset; empty for the model's own"
+    )
+    feature_options: dict[str, Any] = Field(
+        default_factory=dict, description="values that override the preset"
+    )
+    model: Model = Field("timnet", description="system to train")
+    model_options: dict[str, Any] = Field(
+        default_factory=dict, description="options of the system"
+    )
+    protocol: Protocol = Field("speaker", description="who trains and who tests")
+    folds: int = Field(0, ge=0, le=1000, description="0 for the protocol's own")
+    seed: int = Field(46, ge=0, le=2**31 - 1, description="seed of folds and weights")
+    epochs: int = Field(0, ge=0, le=100_000, description="0 for the recipe's own")
+    batch_size: int = Field(64, ge=2, le=65_536, description="clips per step")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size")
+    beta_1: float = Field(0.93, ge=0, lt=1, description="Adam's first decay")
+    beta_2: float = Field(0.98, ge=0, lt=1, description="Adam's second decay")
+    label_smoothing: float = Field(
+        0.1, ge=0, lt=1, description="share of a training label spread over classes"
+    )
+    loss: Literal["cross_entropy"] = Field(
+        "cross_entropy", description="what training minimises"
+    )
+    augmentation: Literal["none"] = Field(
+        "none", description="changes to the training clips"
+    )
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to run")
+    fold_parallel: Literal["auto", "off"] = Field(
+        "auto", description="train folds together where the backend allows it"
+    )
+    overwrite: bool = Field(False, description="make again what is already there")
+    ignore_problems: bool = Field(
+        False, description="go on although the doctor found errors"
+    )
+    verbose: Literal[0, 1, 2] = Field(
+        1, description="0 silent, 1 progress bars, 2 plain lines"
+    )
+    run_id: str = Field("", pattern=r"^[A-Za-z0-9_.-]*$", description="run to use")
+    weights_dir: str = Field("", description="folder of official TIM-Net weights")
+    weights_format: Literal["", "timnet_hdf5"] = Field(
+        "", description="layout of the files in weights_dir"
+    )
+
+    @property
+    def folders(self) -> paths.Workspace:
+        """The workspace that `workspace` and `datasets_dir` describe."""
+        return paths.find_workspace(self.workspace, self.datasets_dir)
+
+    @property
+    def feature_preset(self) -> str:
+        """The feature preset in force: the one given, or the model's own."""
+        return self.features or OWN_FEATURES[self.model]
+
+    @property
+    def epochs_in_force(self) -> int:
+        """The number of epochs: the one given, or the recipe's own."""
+        if self.epochs:
+            return self.epochs
+        return OWN_EPOCHS_DEMO if self.corpus == "DEMO" else OWN_EPOCHS
+
+    def table(self, *names: str) -> pd.DataFrame:
+        """Return the parameters as a table: name, value, meaning.
+
+        Args:
+            *names: The parameters to show; all of them if none is named.
+        """
+        shown = names or tuple(type(self).model_fields)
+        rows = [
+            (name, getattr(self, name), type(self).model_fields[name].description)
+            for name in shown
+        ]
+        return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).set_index(
+            "parameter"
+        )
+
+
+def validated(values: Mapping[str, Any]) -> Parameters:
+    """Return the parameters, or say everything that is wrong with them.
+
+    Args:
+        values: Parameter names and values; missing ones take their defaults.
+
+    Raises:
+        ValueError: For a wrong type, a value out of range or an unknown name.
+            The message names each parameter, what was given, what is allowed
+            and, for an unknown name, the nearest known one.
+    """
+    try:
+        return Parameters(**values)
+    except ValidationError as error:
+        lines = [_explain(fault) for fault in error.errors()]
+        raise ValueError("\n".join(lines)) from None
+
+
+def _explain(fault: Mapping[str, Any]) -> str:
+    name = str(fault["loc"][0])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown parameter '{name}'{did_you_mean(name, Parameters.model_fields)}"
+    given = fault["input"]
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    hint = ""
+    if fault["type"] == "literal_error" and isinstance(given, str):
+        allowed = [str(value) for value in _allowed(name)]
+        message = "should be one of " + ", ".join(repr(value) for value in allowed)
+        hint = did_you_mean(given, allowed)
+    if fault["type"] == "string_type":
+        hint = " (papermill: pass text that looks like a number with -r)"
+    return f"parameter '{name}': {given!r} is not allowed; {message}{hint}"
+
+
+def _allowed(name: str) -> tuple[Any, ...]:
+    return get_args(Parameters.model_fields[name].annotation)
+
+
+def did_you_mean(name: str, known: Any) -> str:
+    """Return " – did you mean 'x'?" for the nearest known name, or ""."""
+    lowered = {str(candidate).lower(): str(candidate) for candidate in known}
+    nearest = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    return f" – did you mean '{lowered[nearest[0]]}'?" if nearest else ""
+
+
+def from_notebook(namespace: Mapping[str, Any]) -> Parameters:
+    """Validate the parameters that a notebook's cells have set so far.
+
+    Args:
+        namespace: The notebook's `globals()`. Under IPython its history `In`
+            tells which names the parameter cells assign, so that variables of
+            later cells are not mistaken for parameters when this cell is run
+            again. Elsewhere every public name with a plain value counts.
+
+    Returns:
+        The validated parameters; those the notebook leaves out have defaults.
+
+    Raises:
+        ValueError: As `validated`.
+    """
+    if isinstance(namespace.get("In"), list):
+        names = _assigned_in_parameter_cells(namespace["In"])
+    else:
+        plain = (str, int, float, list, dict, tuple, type(None))
+        names = {
+            name
+            for name, value in namespace.items()
+            if not name.startswith("_") and isinstance(value, plain)
+        }
+    return validated({name: namespace[name] for name in names if name in namespace})
+
+
+def _assigned_in_parameter_cells(cells: list[str]) -> set[str]:
+    """Return the names assigned by the notebook's and papermill's parameter cells.
+
+    A parameter cell is made of assignments alone and either sets a known
+    parameter or carries the heading that papermill gives the cell it injects.
+    """
+    names: set[str] = set()
+    for source in cells:
+        try:
+            statements = ast.parse(source).body
+        except SyntaxError:  # a cell with IPython magic
+            continue
+        targets = [_target(statement) for statement in statements]
+        if not targets or None in targets:
+            continue
+        injected = source.lstrip().startswith("# Parameters")
+        if injected or set(targets) & set(Parameters.model_fields):
+            names.update(targets)
+    return names
+
+
+def _target(statement: ast.stmt) -> str | None:
+    """Return the name that a plain assignment of a literal sets, else None."""
+    if isinstance(statement, ast.AnnAssign):
+        target, value = statement.target, statement.value
+    elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target, value = statement.targets[0], statement.value
+    else:
+        return None
+    literal = value is not None and not any(
+        isinstance(part, ast.Call | ast.Name | ast.Attribute) for part in ast.walk(value)
+    )
+    return target.id if isinstance(target, ast.Name) and literal else None
+
+
+def digest(value: Any, length: int = 8) -> str:
+    """Return the first hexadecimal digits of the SHA-256 of a JSON value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def make_run_id(configuration: Mapping[str, Any]) -> str:
+    """Return `<corpus>-<model>-<protocol>-s<seed>-<8 hex digits>`.
+
+    Args:
+        configuration: Everything that decides the result of a run, resolved
+            (no "own" or "auto" left in it), as JSON values.
+
+    Returns:
+        The id; the same configuration always has the same one.
+    """
+    head = "{corpus}-{model}-{protocol}-s{seed}".format(**configuration)
+    return f"{head}-{digest(dict(configuration))}"

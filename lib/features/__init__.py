@@ -1,0 +1,44 @@
+"""From audio to arrays: load, resample, pad or crop, cepstral coefficients, cache.
+
+The presets are the front ends of the published systems. Their numbers are part
+of the models: the same weights on the same audio lose up to eight points when
+only the resampler is changed.
+"""
+
+from lib.features.extraction import Extraction, prepare
+from lib.features.frontend import PRESETS, FrontEnd, front_end, preset_name
+from lib.features.official import import_official
+from lib.features.signal import (
+    cepstrum,
+    clip_length,
+    extract,
+    load_audio,
+    mel_filters,
+    mel_spectrogram,
+    num_frames,
+    pad_or_crop,
+)
+from lib.features.store import FeatureSet, feature_path, load, read_about, save
+
+__all__ = [
+    "PRESETS",
+    "Extraction",
+    "FeatureSet",
+    "FrontEnd",
+    "cepstrum",
+    "clip_length",
+    "extract",
+    "feature_path",
+    "front_end",
+    "import_official",
+    "load",
+    "load_audio",
+    "mel_filters",
+    "mel_spectrogram",
+    "num_frames",
+    "pad_or_crop",
+    "prepare",
+    "preset_name",
+    "read_about",
+    "save",
+]

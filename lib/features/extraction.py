@@ -1,0 +1,210 @@
+"""Extract a whole corpus in parallel, or find it in the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import joblib
+import numpy as np
+from tqdm.auto import tqdm
+
+from lib import config, paths
+from lib.corpora.base import Corpus, Utterance
+from lib.features.frontend import FrontEnd, front_end, preset_name
+from lib.features.signal import clip_length, extract, num_frames
+from lib.features.store import (
+    FeatureSet,
+    array_hash,
+    feature_path,
+    load,
+    read_about,
+    save,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+    """What `prepare` did.
+
+    Attributes:
+        path: The feature file.
+        features: Its content.
+        made: Number of clips extracted now, 0 if the cache held them all.
+        failed: Files left out, with the reason.
+    """
+
+    path: Path
+    features: FeatureSet
+    made: int
+    failed: Mapping[str, str]
+
+
+def prepare(
+    corpus: Corpus,
+    utterances: Sequence[Utterance],
+    folder: Path,
+    preset: str = "timnet",
+    options: Mapping[str, object] | None = None,
+    *,
+    overwrite: bool = False,
+    jobs: int = -1,
+    verbose: int = 1,
+) -> Extraction:
+    """Extract the features of a corpus, or find them in the cache.
+
+    The cache is by content: the same audio and the same settings are never
+    worked on twice, and changed audio or settings never take the old numbers.
+
+    Args:
+        corpus: The corpus; gives the labels and the clip length.
+        utterances: Its audio files in row order.
+        folder: Folder of the feature files.
+        preset: Name of the front end.
+        options: Values that override the preset.
+        overwrite: Extract again although the cache is good.
+        jobs: Number of parallel workers, -1 for one per processor.
+        verbose: 1 for a progress bar.
+
+    Returns:
+        The features and what had to be done. A clip that cannot be read is
+        left out and reported; the others are kept.
+
+    Raises:
+        ValueError: If no clip can be read.
+    """
+    settings = front_end(preset, options)
+    name = preset_name(preset, options)
+    target = feature_path(folder, corpus.name, name)
+    workers = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
+    if not overwrite and (cached := _cached(target, corpus, utterances, workers)):
+        return cached
+    length = clip_length(settings, corpus)
+    work = (joblib.delayed(_extract_one)(item, settings, length) for item in utterances)
+    shape = (
+        num_frames(settings, length) * settings.channels,
+        settings.coefficients,
+    )
+    x = np.empty((len(utterances), *shape), np.float32)
+    kept: list[Utterance] = []
+    hashes: list[str] = []
+    failed: dict[str, str] = {}
+    bar = tqdm(total=len(utterances), desc="clips", unit="clip", disable=verbose != 1)
+    with bar:
+        for item, (content, result) in zip(utterances, workers(work), strict=True):
+            bar.update()
+            if isinstance(result, str):
+                failed[item.file] = result
+                continue
+            x[len(kept)] = result
+            kept.append(item)
+            hashes.append(content)
+    if not kept:
+        raise ValueError(
+            f"{corpus.name}: none of the {len(utterances)} clips can be read; "
+            + "; ".join(f"{file}: {why}" for file, why in list(failed.items())[:3])
+        )
+    features = _assemble(corpus, kept, hashes, x[: len(kept)], name, settings, failed)
+    save(target, features)
+    return Extraction(target, features, len(kept), failed)
+
+
+def _extract_one(
+    utterance: Utterance, settings: FrontEnd, length: int
+) -> tuple[str, np.ndarray | str]:
+    """Return the content's hash and the features, or why there are none."""
+    try:
+        with open(utterance.path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            return content, extract(file, settings, length)
+    except (ValueError, OSError) as error:
+        return "", str(error)
+
+
+def _hash_one(utterance: Utterance) -> str:
+    """Return the SHA-256 of one audio file, "" if it cannot be read."""
+    try:
+        return paths.sha256_file(utterance.path)
+    except OSError:
+        return ""
+
+
+def _audio_list_hash(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return the SHA-256 of a list of (file, content hash)."""
+    return config.digest([list(pair) for pair in pairs], length=64)
+
+
+def _cached(
+    target: Path,
+    corpus: Corpus,
+    utterances: Sequence[Utterance],
+    workers: joblib.Parallel,
+) -> Extraction | None:
+    """Return the cached features if they hold exactly this audio, else None."""
+    about = read_about(target)
+    if about is None or about.get("labels") != list(corpus.labels):
+        return None
+    failed = about.get("failed", {})
+    content = workers(joblib.delayed(_hash_one)(item) for item in utterances)
+    now = [
+        (item.file, hashed)
+        for item, hashed in zip(utterances, content, strict=True)
+        if item.file not in failed
+    ]
+    # A clip that failed before may have been mended since: look again.
+    if failed or _audio_list_hash(now) != about["audio_sha256"]:
+        return None
+    try:
+        return Extraction(target, load(target), 0, failed)
+    except ValueError:  # a damaged cache is made again
+        return None
+
+
+def _assemble(
+    corpus: Corpus,
+    kept: Sequence[Utterance],
+    hashes: Sequence[str],
+    x: np.ndarray,
+    name: str,
+    settings: FrontEnd,
+    failed: Mapping[str, str],
+) -> FeatureSet:
+    """Return the feature set of the clips that could be read."""
+    index = {label: number for number, label in enumerate(corpus.labels)}
+    tags = [item.tags for item in kept]
+    y = np.array([index[tag.label] for tag in tags], np.int64)
+    counts = Counter(tag.label for tag in tags)
+    pairs = [(item.file, content) for item, content in zip(kept, hashes, strict=True)]
+    about = {
+        "schema_version": 1,
+        "corpus": corpus.name,
+        "synthetic": corpus.synthetic,
+        "features": name,
+        "settings": dataclasses.asdict(settings),
+        "hop_seconds": settings.hop_seconds,
+        "labels": list(corpus.labels),
+        "counts": {label: counts[label] for label in corpus.labels},
+        "shape": list(x.shape),
+        "failed": dict(failed),
+        "versions": {
+            package: importlib.metadata.version(package)
+            for package in ("librosa", "soxr", "soundfile", "numpy", "scipy")
+        },
+        "audio_sha256": _audio_list_hash(pairs),
+        "x_sha256": array_hash(x),
+    }
+    return FeatureSet(
+        x=x,
+        y=y,
+        label_names=np.array(corpus.labels),
+        file=np.array([item.file for item in kept]),
+        speaker=np.array([tag.speaker for tag in tags]),
+        sex=np.array([tag.sex for tag in tags]),
+        text=np.array([tag.text for tag in tags]),
+        about=about,
+    )

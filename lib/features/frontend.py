@@ -1,0 +1,171 @@
+"""The front ends of the published systems, as named presets of numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+
+from lib import config
+
+
+@dataclasses.dataclass(frozen=True)
+class FrontEnd:
+    """Every number that decides the features.
+
+    Attributes:
+        sample_rate: Rate the audio is resampled to, in Hz.
+        clip_seconds: Length every clip is padded or cropped to, in seconds;
+            0 for the corpus's official length.
+        channels: 1 for the mean of the channels; 2 for left and right one
+            after the other along time (mono is taken twice).
+        scale: "none", or "percentile": divide by the 99.9th percentile of the
+            magnitudes and clip to [-1, 1].
+        window: Name of the window.
+        frame_samples: Length of the window in samples.
+        hop_samples: Distance between frames in samples.
+        fft_samples: Length of the Fourier transform in samples.
+        padding: How the signal goes on beyond its ends so that frames are
+            centred: "constant", "reflect", or "none" for uncentred frames.
+        power: 2 for the power spectrum, 1 for the magnitude.
+        mel_bands: Number of mel filters.
+        mel_filters: "slaney" (area-normalised), "htk", or "htk_in_mel"
+            (triangles straight in mel, not in hertz, as TensorFlow draws them).
+        mel_rate: Sampling rate that the filters assume, in Hz; 0 for
+            sample_rate. (One published front end assumes a wrong one.)
+        low_hertz: Lowest frequency of the filters.
+        high_hertz: Highest frequency of the filters; 0 for half the rate.
+        logarithm: "decibel" (floor 80 dB below the clip's maximum) or
+            "natural" (of the value plus 1e-6).
+        coefficients: Number of cepstral coefficients kept, from c0.
+        limit: Coefficients are clipped to ±limit; 0 for no limit.
+    """
+
+    sample_rate: int = 22_050
+    clip_seconds: float = 0.0
+    channels: int = 1
+    scale: typing.Literal["none", "percentile"] = "none"
+    window: str = "hann"
+    frame_samples: int = 2048
+    hop_samples: int = 512
+    fft_samples: int = 2048
+    padding: typing.Literal["constant", "reflect", "none"] = "constant"
+    power: int = 2
+    mel_bands: int = 128
+    mel_filters: typing.Literal["slaney", "htk", "htk_in_mel"] = "slaney"
+    mel_rate: int = 0
+    low_hertz: float = 0.0
+    high_hertz: float = 0.0
+    logarithm: typing.Literal["decibel", "natural"] = "decibel"
+    coefficients: int = 39
+    limit: float = 0.0
+
+    @property
+    def hop_seconds(self) -> float:
+        """Distance between two frames in seconds."""
+        return self.hop_samples / self.sample_rate
+
+
+PRESETS: Mapping[str, FrontEnd] = {
+    # What the official TIM-Net code computes.
+    "timnet": FrontEnd(),
+    # What the TIM-Net paper says: 50 ms Hamming frames every 12.5 ms.
+    "timnet_paper": FrontEnd(window="hamming", frame_samples=1102, hop_samples=275),
+    # Light-SERNet's official code: 64 ms frames every 16 ms at 16 kHz.
+    "lightsernet": FrontEnd(
+        sample_rate=16_000,
+        clip_seconds=3.0,
+        scale="percentile",
+        frame_samples=1024,
+        hop_samples=256,
+        fft_samples=1024,
+        padding="none",
+        power=1,
+        mel_filters="htk_in_mel",
+        low_hertz=80.0,
+        high_hertz=7600.0,
+        logarithm="natural",
+        coefficients=40,
+        limit=10.0,
+    ),
+    # CkTIM-net's augmented runs: two seconds of 48 kHz stereo, filters that
+    # assume 22,050 Hz.
+    "cktim": FrontEnd(
+        sample_rate=48_000,
+        clip_seconds=2.0,
+        channels=2,
+        window="hamming",
+        frame_samples=1102,
+        hop_samples=275,
+        padding="reflect",
+        mel_filters="htk",
+        mel_rate=22_050,
+    ),
+}
+
+
+def front_end(preset: str, options: Mapping[str, object] | None = None) -> FrontEnd:
+    """Return a preset with some of its values replaced.
+
+    Args:
+        preset: One of `PRESETS`.
+        options: Values by name; see `FrontEnd`.
+
+    Raises:
+        ValueError: For an unknown preset, an unknown name, or a value of the
+            wrong type or range.
+    """
+    if preset not in PRESETS:
+        hint = config.did_you_mean(preset, PRESETS)
+        raise ValueError(f"unknown feature preset '{preset}'{hint}")
+    chosen = dict(options or {})
+    kinds = typing.get_type_hints(FrontEnd)
+    for name, value in chosen.items():
+        if name not in kinds:
+            raise ValueError(
+                f"unknown feature option '{name}'{config.did_you_mean(name, kinds)}"
+            )
+        chosen[name] = _checked(name, value, kinds[name])
+    result = dataclasses.replace(PRESETS[preset], **chosen)
+    if result.frame_samples > result.fft_samples:
+        raise ValueError(
+            f"frame_samples {result.frame_samples} exceeds fft_samples "
+            f"{result.fft_samples}; a frame has to fit into the transform"
+        )
+    if result.coefficients > result.mel_bands:
+        raise ValueError(
+            f"coefficients {result.coefficients} exceeds mel_bands "
+            f"{result.mel_bands}; there are no more coefficients than bands"
+        )
+    return result
+
+
+def _checked(name: str, value: object, kind: object) -> object:
+    """Return a feature option in its own type, or raise ValueError."""
+    literals = typing.get_args(kind)
+    if literals:
+        valid, wanted = value in literals, f"one of {', '.join(map(repr, literals))}"
+    elif kind is str:
+        valid, wanted = isinstance(value, str), "a text"
+    else:
+        kinds = (int, float) if kind is float else int
+        number = isinstance(value, kinds) and not isinstance(value, bool)
+        least = {"clip_seconds", "mel_rate", "low_hertz", "high_hertz", "limit"}
+        floor = 0 if name in least else 1
+        valid = number and value >= floor
+        wanted = f"{'a number' if kind is float else 'a whole number'} from {floor}"
+    if not valid:
+        raise ValueError(f"feature option '{name}': {value!r}; give {wanted}")
+    return float(value) if kind is float else value
+
+
+def preset_name(preset: str, options: Mapping[str, object] | None = None) -> str:
+    """Return the name that a preset's files carry.
+
+    Overridden values add eight hexadecimal digits, so that two settings never
+    share a file.
+    """
+    chosen = front_end(preset, options)
+    if chosen == PRESETS[preset]:
+        return preset
+    return f"{preset}-{config.digest(dataclasses.asdict(chosen))}"

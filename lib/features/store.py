@@ -1,0 +1,98 @@
+"""The feature files: what is in them, and how they are read and written."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lib import paths
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSet:
+    """The features of a corpus, one row per utterance.
+
+    Attributes:
+        x: Features, float32, (utterances, frames, coefficients).
+        y: Label indices, int64, (utterances,).
+        label_names: Names of the labels in index order.
+        file: Path of every utterance relative to the corpus folder.
+        speaker: Speaker of every utterance, "" where unknown.
+        sex: "female", "male" or "".
+        text: Identifier of the sentence, "" where unknown.
+        about: The document stored beside the arrays (preset, versions, hashes).
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    label_names: np.ndarray
+    file: np.ndarray
+    speaker: np.ndarray
+    sex: np.ndarray
+    text: np.ndarray
+    about: Mapping[str, typing.Any]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+_AGAIN = "run 01_preprocess with overwrite=True to make it again"
+ARRAYS = ("x", "y", "label_names", "file", "speaker", "sex", "text")
+
+
+def feature_path(folder: Path, corpus: str, name: str) -> Path:
+    """Return `<folder>/<CORPUS>-<features>.npz`."""
+    return folder / f"{corpus}-{name}.npz"
+
+
+def array_hash(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's bytes in row order."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def save(target: Path, features: FeatureSet) -> None:
+    """Write a feature file, then the document beside it that makes it count."""
+    paths.write_npz(target, {name: getattr(features, name) for name in ARRAYS})
+    paths.write_json(target.with_suffix(".json"), dict(features.about))
+
+
+def read_about(target: Path) -> dict[str, typing.Any] | None:
+    """Return the document beside a feature file, None if there is no whole one."""
+    beside = target.with_suffix(".json")
+    if not target.is_file() or not beside.is_file():
+        return None
+    try:
+        return json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def load(target: Path) -> FeatureSet:
+    """Read a feature file and check it against the document beside it.
+
+    Raises:
+        FileNotFoundError: If there is no such file; the message says what
+            makes it.
+        ValueError: If the arrays are not the ones the document describes.
+    """
+    about = read_about(target)
+    if about is None:
+        raise FileNotFoundError(
+            f"no features at {target}. Run 01_preprocess with the same corpus and "
+            "features to make them."
+        )
+    try:
+        with np.load(target, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ARRAYS}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ValueError(f"{target} is damaged ({error}); {_AGAIN}") from error
+    if array_hash(arrays["x"]) != about["x_sha256"]:
+        raise ValueError(f"{target} does not match its description; {_AGAIN}")
+    return FeatureSet(**arrays, about=about)
+
