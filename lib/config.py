@@ -21,6 +21,7 @@ from lib import paths
 
 Model = Literal["timnet"]
 Protocol = Literal[
+    "",
     "paper",
     "paper_best",
     "stratified",
@@ -32,8 +33,10 @@ Protocol = Literal[
 # The front end each system was published with.
 OWN_FEATURES = {"timnet": "timnet"}
 # Full studies follow the paper; DEMO has to finish while a class is watching.
-OWN_EPOCHS = 500
-OWN_EPOCHS_DEMO = 30
+OWN_EPOCHS, OWN_BATCH_SIZE = 500, 64
+OWN_EPOCHS_DEMO, OWN_BATCH_SIZE_DEMO = 30, 16
+# Official weights were trained and have to be tested on random folds.
+OWN_PROTOCOL, OWN_PROTOCOL_OF_WEIGHTS = "speaker", "paper"
 
 
 class Parameters(BaseModel):
@@ -61,11 +64,15 @@ class Parameters(BaseModel):
     model_options: dict[str, Any] = Field(
         default_factory=dict, description="options of the system"
     )
-    protocol: Protocol = Field("speaker", description="who trains and who tests")
+    protocol: Protocol = Field(
+        "", description="who trains and who tests; empty for unseen speakers"
+    )
     folds: int = Field(0, ge=0, le=1000, description="0 for the protocol's own")
     seed: int = Field(46, ge=0, le=2**31 - 1, description="seed of folds and weights")
     epochs: int = Field(0, ge=0, le=100_000, description="0 for the recipe's own")
-    batch_size: int = Field(64, ge=2, le=65_536, description="clips per step")
+    batch_size: int = Field(
+        0, ge=0, le=65_536, description="clips per step; 0 for the recipe's own"
+    )
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size")
     beta_1: float = Field(0.93, ge=0, lt=1, description="Adam's first decay")
     beta_2: float = Field(0.98, ge=0, lt=1, description="Adam's second decay")
@@ -112,6 +119,19 @@ class Parameters(BaseModel):
             return self.epochs
         return OWN_EPOCHS_DEMO if self.corpus == "DEMO" else OWN_EPOCHS
 
+    @property
+    def batch_size_in_force(self) -> int:
+        """The number of clips per step: the one given, or the recipe's own."""
+        if self.batch_size:
+            return self.batch_size
+        return OWN_BATCH_SIZE_DEMO if self.corpus == "DEMO" else OWN_BATCH_SIZE
+
+    @property
+    def protocol_in_force(self) -> str:
+        """The protocol: the one given; else the workbook's, or the weights' own."""
+        own = OWN_PROTOCOL_OF_WEIGHTS if self.weights_dir else OWN_PROTOCOL
+        return self.protocol or own
+
     def table(self, *names: str) -> pd.DataFrame:
         """Return the parameters as a table: name, value, meaning.
 
@@ -149,7 +169,9 @@ def validated(values: Mapping[str, Any]) -> Parameters:
 def _explain(fault: Mapping[str, Any]) -> str:
     name = str(fault["loc"][0])
     if fault["type"] == "extra_forbidden":
-        return f"unknown parameter '{name}'{did_you_mean(name, Parameters.model_fields)}"
+        return (
+            f"unknown parameter '{name}'{did_you_mean(name, Parameters.model_fields)}"
+        )
     given = fault["input"]
     message = fault["msg"][0].lower() + fault["msg"][1:]
     hint = ""
@@ -230,7 +252,8 @@ def _target(statement: ast.stmt) -> str | None:
     else:
         return None
     literal = value is not None and not any(
-        isinstance(part, ast.Call | ast.Name | ast.Attribute) for part in ast.walk(value)
+        isinstance(part, ast.Call | ast.Name | ast.Attribute)
+        for part in ast.walk(value)
     )
     return target.id if isinstance(target, ast.Name) and literal else None
 

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -88,35 +88,25 @@ def atomic_path(target: Path) -> Iterator[Path]:
         target: The file to write; missing parent folders are created.
 
     Yields:
-        A path beside `target`, with the same suffix, to write to.
+        A path beside `target`, with the same ending, to write to.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written; the
             message names the file and the way out.
     """
     target = Path(target)
-    temporary: Path | None = None
+    temporary = target.parent / f".partial-{uuid.uuid4().hex}-{target.name}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=".partial-", suffix=target.suffix, dir=target.parent
-        )
-        os.close(handle)
-        temporary = Path(name)
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        # mkstemp makes private files; shared workspaces expect the umask's mode.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, target)
     except OSError as error:
         raise _explained(error, target) from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _explained(error: OSError, target: Path) -> OSError:

@@ -225,7 +225,9 @@ def _random_folds(rows: Rows, folds: int, seed: int) -> Iterator[tuple]:
 
 
 def _stratified(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
-    _require(int(np.unique(rows.y, return_counts=True)[1].min()), folds, "clips a class")
+    _require(
+        int(np.unique(rows.y, return_counts=True)[1].min()), folds, "clips a class"
+    )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     for number, (side, test) in enumerate(splitter.split(rows.y, rows.y), start=1):
         # As many rows choose the epoch as test it.

@@ -92,6 +92,8 @@ class Corpus:
         synthetic: True for generated audio, to be said wherever it appears.
         ignore_case: True where the official row order inside a class does not
             tell upper from lower case (CASIA).
+        channels: Channels of the distributed audio, 0 where it varies or is not
+            known.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Corpus:
     seconds: tuple[float, float] = (0.3, 30.0)
     synthetic: bool = False
     ignore_case: bool = False
+    channels: int = 0
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -132,6 +135,7 @@ class Problem:
         file: The file concerned, relative to the corpus folder, or "".
         message: What is wrong, in a sentence.
         fix: What to do about it, in a sentence.
+        files: All files concerned where there are several; `file` is the first.
     """
 
     severity: str
@@ -139,6 +143,7 @@ class Problem:
     file: str
     message: str
     fix: str
+    files: tuple[str, ...] = ()
 
 
 class Mislabelled(ValueError):  # noqa: N818 - named as the doctor reports it

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import typing
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -90,9 +91,8 @@ def load(target: Path) -> FeatureSet:
     try:
         with np.load(target, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ARRAYS}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{target} is damaged ({error}); {_AGAIN}") from error
     if array_hash(arrays["x"]) != about["x_sha256"]:
         raise ValueError(f"{target} does not match its description; {_AGAIN}")
     return FeatureSet(**arrays, about=about)
-

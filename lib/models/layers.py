@@ -99,9 +99,7 @@ class StackedBatchNormalization(layers.Layer):
         epsilon: Added to the variance.
     """
 
-    def __init__(
-        self, momentum: float = 0.99, epsilon: float = 1e-3, **kwargs
-    ) -> None:
+    def __init__(self, momentum: float = 0.99, epsilon: float = 1e-3, **kwargs) -> None:
         super().__init__(**kwargs)
         self.momentum = momentum
         self.epsilon = epsilon

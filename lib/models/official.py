@@ -156,7 +156,10 @@ def _assign(
         for part in (0, 1):
             first, second = 4 * block + part, 4 * block + 2 + part
             pairs.append(
-                (layer.convolutions[part], (convolutions[2 + first], convolutions[2 + second]))
+                (
+                    layer.convolutions[part],
+                    (convolutions[2 + first], convolutions[2 + second]),
+                )
             )
             pairs.append((layer.normalisations[part], (norms[first], norms[second])))
     pairs.append((model.get_layer("embedding"), (groups["weight_layer"][0],)))

@@ -1,0 +1,75 @@
+"""The predictions and embeddings of the tested utterances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import paths
+
+KEYS = ["file", "speaker", "sex", "fold", "y_true", "y_pred"]
+
+
+def probability_columns(label_names: Sequence[str]) -> list[str]:
+    """Return the names of the probability columns in label order."""
+    return [f"p_{label}" for label in label_names]
+
+
+def assemble(
+    *,
+    file: np.ndarray,
+    speaker: np.ndarray,
+    sex: np.ndarray,
+    fold: np.ndarray,
+    y_true: np.ndarray,
+    probabilities: np.ndarray,
+    label_names: Sequence[str],
+) -> pd.DataFrame:
+    """Return one row for every tested utterance.
+
+    Args:
+        file: Paths relative to the corpus folder, (n,).
+        speaker: Speakers, (n,).
+        sex: "female", "male" or "", (n,).
+        fold: Number of the fold that tested the utterance, from 1, (n,).
+        y_true: True label indices, (n,).
+        probabilities: Class probabilities, (n, classes).
+        label_names: Names of the labels in index order.
+    """
+    frame = pd.DataFrame(
+        {
+            "file": file,
+            "speaker": speaker,
+            "sex": sex,
+            "fold": fold,
+            "y_true": y_true,
+            "y_pred": probabilities.argmax(axis=1),
+        }
+    )
+    columns = probability_columns(label_names)
+    return frame.join(pd.DataFrame(probabilities, columns=columns, index=frame.index))
+
+
+def write(target: Path, predictions: pd.DataFrame) -> None:
+    """Write predictions as CSV, atomically; floats keep all their digits."""
+    paths.write_text(target, predictions.to_csv(index=False, lineterminator="\n"))
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read predictions; identifiers stay text, also where they look like numbers.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        ValueError: If columns are missing.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no predictions at {path}; run 02_train first")
+    text = {"file": str, "speaker": str, "sex": str}
+    frame = pd.read_csv(path, dtype=text, keep_default_na=False)
+    missing = [name for name in KEYS if name not in frame.columns]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {missing}")
+    return frame

@@ -1,0 +1,341 @@
+"""Train all folds of a run, go on where an earlier attempt stopped, and record it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib import config, metrics, models, paths, protocols, runs
+from lib.device import Device
+from lib.features import FeatureSet
+from lib.protocols import PROTOCOLS, Fold, Rows
+from lib.runs import RunFolders, manifest
+from lib.training.fold import FoldTraining, Outcome
+from lib.training.program import Program, Recipe
+from lib.training.progress import Progress
+
+EPSILON = 1e-8  # Adam's, hard-coded in the official TIM-Net
+
+
+def resolve(
+    cfg: config.Parameters, features: FeatureSet, model_options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return everything that decides the result of a run, nothing left open.
+
+    Args:
+        cfg: The notebook's parameters.
+        features: The features that are trained on.
+        model_options: Options the corpus suggests; the user's go before them.
+
+    Returns:
+        JSON values, in a fixed order; the run id is made from them.
+
+    Raises:
+        ValueError: If the model has no such option.
+    """
+    options = models.options(cfg.model) | dict(model_options) | cfg.model_options
+    unknown = set(options) - set(models.options(cfg.model))
+    for name in sorted(unknown):
+        hint = config.did_you_mean(name, models.options(cfg.model))
+        raise ValueError(f"model_options: {cfg.model} has no option '{name}'{hint}")
+    folds = make_folds(cfg, features)
+    return {
+        "corpus": features.about["corpus"],
+        "features": features.about["features"],
+        "feature_settings": features.about["settings"],
+        "model": cfg.model,
+        "model_options": options,
+        "protocol": cfg.protocol_in_force,
+        "folds": len(folds),
+        "seed": cfg.seed,
+        "epochs": cfg.epochs_in_force,
+        "batch_size": cfg.batch_size_in_force,
+        "learning_rate": cfg.learning_rate,
+        "beta_1": cfg.beta_1,
+        "beta_2": cfg.beta_2,
+        "epsilon": EPSILON,
+        "label_smoothing": cfg.label_smoothing,
+        "loss": cfg.loss,
+        "augmentation": cfg.augmentation,
+    }
+
+
+def make_folds(cfg: config.Parameters, features: FeatureSet) -> list[Fold]:
+    """Return the folds that the parameters ask for."""
+    rows = Rows(features.y, features.speaker, features.sex, features.text)
+    return protocols.make_folds(
+        cfg.protocol_in_force,
+        rows,
+        folds=cfg.folds,
+        seed=cfg.seed,
+        corpus=features.about["corpus"],
+    )
+
+
+def train(
+    configuration: Mapping[str, Any],
+    features: FeatureSet,
+    folds: list[Fold],
+    workspace: paths.Workspace,
+    *,
+    device: Device,
+    overwrite: bool = False,
+    verbose: int = 1,
+) -> RunFolders:
+    """Train a run, or what is left of it.
+
+    A finished run is not touched. A run that was cut off goes on at the last
+    checkpoint of the fold it was in, and ends with the same predictions as one
+    that was never disturbed.
+
+    Args:
+        configuration: What `resolve` returned.
+        features: The features to train on.
+        folds: The folds, as `make_folds` returned them.
+        workspace: Where the run's files go.
+        device: The device in force, for the manifest.
+        overwrite: Start again from nothing.
+        verbose: 0 silent, 1 bars, 2 plain lines.
+
+    Returns:
+        The folders of the finished run.
+
+    Raises:
+        ValueError: If the run was begun on other audio.
+        RuntimeError: If another process works on the run.
+        OSError: If a file cannot be written; what is done so far is kept.
+    """
+    folders = RunFolders(workspace, config.make_run_id(configuration))
+    with manifest.only_one(folders):
+        if overwrite:
+            _remove(folders)
+        document = _begin(folders, configuration, features, folds, device)
+        if document["status"] == "done":
+            return folders
+        try:
+            outcomes = _train_folds(folders, document, features, folds, verbose)
+            _complete(folders, document, features, folds, outcomes)
+        except Exception as error:
+            document |= {"status": "failed", "error": f"{error}"}
+            manifest.write(folders.manifest, document)
+            raise
+    return folders
+
+
+def _remove(folders: RunFolders) -> None:
+    """Delete what earlier attempts made, except the lock that is held."""
+    for folder in (folders.models, folders.results):
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in folders.logs.glob("fold_*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _begin(
+    folders: RunFolders,
+    configuration: Mapping[str, Any],
+    features: FeatureSet,
+    folds: list[Fold],
+    device: Device,
+) -> dict[str, Any]:
+    """Return the manifest of the run, made or found."""
+    data = describe_data(features)
+    for folder in (folders.models, folders.logs, folders.results):
+        paths.remove_leftovers(folder)
+    if folders.manifest.is_file():
+        document = manifest.read(folders.manifest)
+        if document["data"]["x_sha256"] != data["x_sha256"]:
+            raise ValueError(
+                f"run {folders.run_id} was begun on other features of the same "
+                "settings: the audio has changed since. Set overwrite=True to train "
+                "it again on what is there now."
+            )
+        if document["status"] == "done":
+            return document
+    else:
+        document = {
+            "schema_version": manifest.SCHEMA_VERSION,
+            "run_id": folders.run_id,
+            "status": "running",
+            "created": manifest.now(),
+            "finished": None,
+        }
+    document |= {
+        "status": "running",
+        "error": None,
+        "kind": "trained",
+        "config": dict(configuration),
+        "synthetic": bool(features.about["synthetic"]),
+        "code": manifest.git_state(),
+        "environment": manifest.environment(),
+        "device": dataclasses.asdict(device),
+        "data": data,
+        "folds": [describe_fold(fold, features) for fold in folds],
+    }
+    manifest.write(folders.manifest, document)
+    return document
+
+
+def describe_data(features: FeatureSet) -> dict[str, Any]:
+    """Return what a run was trained and tested on, for the manifest."""
+    return {
+        "x_sha256": features.about["x_sha256"],
+        "audio_sha256": features.about["audio_sha256"],
+        "count": len(features),
+        "shape": list(features.x.shape),
+        "label_names": features.label_names.tolist(),
+        "counts": features.about["counts"],
+        "left_out": features.about["failed"],
+    }
+
+
+def describe_fold(fold: Fold, features: FeatureSet) -> dict[str, Any]:
+    """Return who trains, validates and tests in a fold, for the manifest."""
+    parts = {
+        name: {
+            "n": len(rows),
+            "speakers": np.unique(features.speaker[rows]).tolist(),
+        }
+        for name, rows in (
+            ("train", fold.train),
+            ("validation", fold.validation),
+            ("test", fold.test),
+        )
+    }
+    return {"fold": fold.number, **parts, "validation_is_test": fold.validation_is_test}
+
+
+def _train_folds(
+    folders: RunFolders,
+    document: dict[str, Any],
+    features: FeatureSet,
+    folds: list[Fold],
+    verbose: int,
+) -> list[Outcome]:
+    """Train the folds that are not done yet."""
+    configuration = document["config"]
+    chosen_on = PROTOCOLS[configuration["protocol"]].chosen_on
+    num_classes = len(features.label_names)
+    program: Program | None = None
+    progress = Progress(len(folds), configuration["epochs"], verbose)
+    outcomes = []
+    try:
+        for fold, entry in zip(folds, document["folds"], strict=True):
+            progress.start_fold(fold.number)
+            outcome = Outcome.load(folders.outcome(fold.number))
+            if outcome is None or not folders.model(fold.number).is_file():
+                program = program or _program(configuration, features)
+                outcome = FoldTraining(
+                    program,
+                    fold,
+                    features.x,
+                    features.y,
+                    num_classes=num_classes,
+                    seed=configuration["seed"],
+                    chosen_on=chosen_on,
+                    folders=folders,
+                ).run(progress.epoch)
+            outcomes.append(outcome)
+            entry |= {
+                "epochs_run": len(outcome.history),
+                "epoch_chosen": outcome.epoch,
+                "chosen_on": chosen_on,
+                "seconds": outcome.seconds,
+            }
+            manifest.write(folders.manifest, document)
+            right = outcome.probabilities.argmax(1) == features.y[outcome.rows]
+            progress.end_fold(
+                f"epoch {outcome.epoch} tested: accuracy {right.mean():.3f}"
+            )
+    finally:
+        progress.close()
+    return outcomes
+
+
+def _program(configuration: Mapping[str, Any], features: FeatureSet) -> Program:
+    """Return the compiled network of a run."""
+    shape = features.x.shape[1:]
+    num_classes = len(features.label_names)
+    recipe = Recipe(
+        **{name: configuration[name] for name in Recipe.__dataclass_fields__}
+    )
+    return Program(
+        lambda: models.build_model(
+            configuration["model"], shape, num_classes, **configuration["model_options"]
+        ),
+        recipe,
+        num_classes,
+    )
+
+
+def _complete(
+    folders: RunFolders,
+    document: dict[str, Any],
+    features: FeatureSet,
+    folds: list[Fold],
+    outcomes: list[Outcome],
+) -> None:
+    """Write predictions, embeddings and scores, and then that the run is done."""
+    table = write_outcomes(
+        folders,
+        features,
+        [fold.number for fold in folds],
+        [outcome.rows for outcome in outcomes],
+        [outcome.probabilities for outcome in outcomes],
+        [outcome.embeddings for outcome in outcomes],
+    )
+    weights = [folders.model(fold.number) for fold in folds]
+    document |= {
+        "status": "done",
+        "finished": manifest.now(),
+        "seconds": round(sum(outcome.seconds for outcome in outcomes), 3),
+        "metrics": metrics.pooled_and_folds(table),
+        "artefacts": manifest.artefacts(
+            folders, [folders.predictions, folders.embeddings, *weights]
+        ),
+    }
+    manifest.write(folders.manifest, document)
+
+
+def write_outcomes(
+    folders: RunFolders,
+    features: FeatureSet,
+    numbers: list[int],
+    rows: list[np.ndarray],
+    probabilities: list[np.ndarray],
+    embeddings: list[np.ndarray],
+) -> pd.DataFrame:
+    """Write the predictions and embeddings of all folds.
+
+    Args:
+        folders: Where they go.
+        features: The features that were tested.
+        numbers: Number of every fold.
+        rows: Tested rows of every fold.
+        probabilities: Class probabilities of those rows, fold by fold.
+        embeddings: Embeddings of those rows, fold by fold.
+
+    Returns:
+        The predictions, one row per tested utterance.
+    """
+    lengths = [len(part) for part in rows]
+    tested, fold = np.concatenate(rows), np.repeat(numbers, lengths)
+    table = runs.predictions.assemble(
+        file=features.file[tested],
+        speaker=features.speaker[tested],
+        sex=features.sex[tested],
+        fold=fold,
+        y_true=features.y[tested],
+        probabilities=np.concatenate(probabilities),
+        label_names=features.label_names.tolist(),
+    )
+    runs.predictions.write(folders.predictions, table)
+    z = np.concatenate(embeddings).astype(np.float32)
+    paths.write_npz(
+        folders.embeddings, {"file": features.file[tested], "fold": fold, "z": z}
+    )
+    return table

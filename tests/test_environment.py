@@ -1,0 +1,422 @@
+"""The pins, their reasons, the lists per platform and what the Makefile chooses."""
+
+import ast
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from lib.paths import REPOSITORY
+
+REQUIREMENTS = REPOSITORY / "requirements"
+TENSORFLOW = {"tensorflow", "tensorflow-cpu"}
+
+
+def platform(system: str, machine: str) -> dict[str, str]:
+    return {
+        "sys_platform": system,
+        "platform_machine": machine,
+        "platform_system": system.capitalize(),
+        "os_name": "posix",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "python_version": "3.11",
+        "python_full_version": "3.11.9",
+        "extra": "",
+    }
+
+
+LISTS = {
+    "linux-cpu": platform("linux", "x86_64"),
+    "linux-cuda": platform("linux", "x86_64"),
+    "linux-arm64": platform("linux", "aarch64"),
+    "macos-arm64": platform("darwin", "arm64"),
+}
+EVERY_LIST = pytest.mark.parametrize("name", LISTS)
+
+
+def lines(path: Path) -> list[str]:
+    text = path.read_text("utf-8").splitlines()
+    return [line for line in text if line and not line.startswith("#")]
+
+
+def applies(requirement: Requirement, environment: dict[str, str]) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate(environment)
+
+
+def pins(path: Path, environment: dict[str, str]) -> dict[str, str]:
+    """Return the version of every package that a list names for a platform."""
+    found = {}
+    for requirement in map(Requirement, lines(path)):
+        if applies(requirement, environment):
+            (specifier,) = requirement.specifier
+            assert specifier.operator == "==", f"{requirement} is not pinned"
+            name = canonicalize_name(requirement.name)
+            assert name not in found, f"{name} is listed twice"
+            found[name] = specifier.version
+    return found
+
+
+def direct(environment: dict[str, str]) -> dict[str, str]:
+    return pins(REQUIREMENTS / "direct.in", environment)
+
+
+def in_force() -> dict[str, str]:
+    """Return the direct pins for this machine, TensorFlow under the name it has."""
+    found = direct({**default_environment(), "extra": ""})
+    version = {found.pop(name) for name in TENSORFLOW & set(found)}
+    return {**found, "tensorflow": version.pop()}
+
+
+def installed(name: str) -> str:
+    for candidate in TENSORFLOW if name == "tensorflow" else {name}:
+        try:
+            return metadata.version(candidate)
+        except metadata.PackageNotFoundError:
+            continue
+    return "not installed"
+
+
+# --- the pins and their reasons -------------------------------------------------------
+
+
+def test_environment_yml_has_the_pins_of_direct_in():
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text("utf-8"))
+    *conda, pip = environment["dependencies"]
+    assert environment["name"] == "ser"
+    assert environment["channels"] == ["conda-forge"]
+    assert conda == ["python=3.11", "pip", "libsndfile"]
+    assert pip["pip"] == lines(REQUIREMENTS / "direct.in")
+
+
+def test_every_line_of_environment_yml_gives_its_reason():
+    text = (REPOSITORY / "environment.yml").read_text("utf-8")
+    items = [line for line in text.splitlines() if re.match(r"\s+- (?!pip:)", line)]
+    assert len(items) > 30
+    without = [line for line in items if not re.search(r"  # \w.{3,}", line)]
+    assert without == []
+
+
+@EVERY_LIST
+def test_every_list_has_the_direct_pins(name):
+    wanted = direct(LISTS[name])
+    if name == "linux-cuda":
+        wanted["tensorflow"] = wanted.pop("tensorflow-cpu")
+    listed = pins(REQUIREMENTS / f"{name}.txt", LISTS[name])
+    assert {package: listed.get(package) for package in wanted} == wanted
+
+
+@EVERY_LIST
+def test_every_line_of_a_list_applies_to_its_platform(name):
+    path = REQUIREMENTS / f"{name}.txt"
+    assert len(pins(path, LISTS[name])) == len(lines(path))
+
+
+def test_tensorflow_is_the_same_everywhere_and_metal_only_on_apple_silicon():
+    def chosen(system: str, machine: str) -> dict[str, str]:
+        found = direct(platform(system, machine))
+        return {name: found[name] for name in found if name.startswith("tensorflow")}
+
+    assert chosen("linux", "x86_64") == {"tensorflow-cpu": "2.19.1"}
+    assert chosen("linux", "aarch64") == {"tensorflow": "2.19.1"}
+    assert chosen("darwin", "x86_64") == {"tensorflow": "2.19.1"}
+    assert chosen("darwin", "arm64") == {
+        "tensorflow": "2.19.1",
+        "tensorflow-metal": "1.2.0",
+    }
+
+
+@EVERY_LIST
+def test_what_tensorflow_2_19_needs_is_in_every_list(name):
+    listed = pins(REQUIREMENTS / f"{name}.txt", LISTS[name])
+    assert listed["keras"] == "3.15.1"
+    assert tuple(map(int, listed["numpy"].split(".")))[:2] < (2, 2)
+    # TensorBoard 2.19 imports pkg_resources, which setuptools 82 removed.
+    assert int(listed["setuptools"].split(".")[0]) < 82
+    assert ("nvidia-cudnn-cu12" in listed) == (name == "linux-cuda")
+    assert ("tensorflow-metal" in listed) == (name == "macos-arm64")
+
+
+def test_jax_adds_to_the_lists_and_changes_nothing_in_them():
+    extra = pins(REQUIREMENTS / "jax.txt", LISTS["linux-cpu"])
+    assert set(extra) == {"jax", "jaxlib"} and len(set(extra.values())) == 1
+    for name, environment in LISTS.items():
+        listed = pins(REQUIREMENTS / f"{name}.txt", environment)
+        assert not set(extra) & set(listed)
+        assert {"ml-dtypes", "numpy", "opt-einsum", "scipy"} <= set(listed)
+
+
+def test_no_file_names_a_registry():
+    files = [*REQUIREMENTS.iterdir(), REPOSITORY / "environment.yml"]
+    files += [REPOSITORY / name for name in ("Makefile", "pyproject.toml", ".ci/run")]
+    pattern = r"https?://|--(extra-)?index|--find-links|pypi\.|--trusted-host"
+    naming = [path.name for path in files if re.search(pattern, path.read_text())]
+    assert naming == []
+
+
+# --- what is installed ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(in_force()))
+def test_the_pinned_version_is_installed(name):
+    assert installed(name) == in_force()[name], "run `make setup`"
+
+
+def test_the_list_of_this_platform_is_complete():
+    stamps = list((REPOSITORY / ".venv").glob("installed-*"))
+    if not stamps or Path(sys.prefix) != REPOSITORY / ".venv":
+        pytest.skip("the packages were not installed by `make setup`")
+    name = stamps[0].name.removeprefix("installed-")
+    listed = pins(REQUIREMENTS / f"{name}.txt", LISTS[name])
+    here = {**default_environment(), "extra": ""}
+    broken = [
+        f"{package} needs {needed}"
+        for package in listed
+        for needed in map(Requirement, metadata.requires(package) or [])
+        if applies(needed, here)
+        and listed.get(canonicalize_name(needed.name), "0") not in needed.specifier
+    ]
+    assert broken == []
+
+
+# --- what is used ---------------------------------------------------------------------
+
+# Packages that no code imports, and the words in the project that need them.
+USED_WITHOUT_IMPORT = {
+    "tensorflow-metal": r"2\.19\.1 is the newest that Metal's plug-in loads under",
+    "ipykernel": r'"name": "python3"',
+    "ipywidgets": r"from tqdm\.auto import",
+    "jupyterlab": r"-m jupyterlab",
+    "nbconvert": r"-m (jupyter )?nbconvert",
+    "openpyxl": r"openpyxl|to_excel|ExcelWriter",
+    "pytest": r"-m pytest",
+    "ruff": r"-m ruff",
+    "setuptools": r"-m tensorboard\.main",
+    "soxr": r'res_type="soxr',
+    "tensorboard": r"-m tensorboard\.main",
+    "tensorflow": r"^\s*(import|from) tensorflow",
+    "tensorflow-cpu": r"^\s*(import|from) tensorflow",
+}
+
+
+@functools.cache
+def code() -> dict[str, str]:
+    """Return all Python code of the project by file name."""
+    found = {}
+    for folder in ("lib", "tests", "benchmarks"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            found[str(path.relative_to(REPOSITORY))] = path.read_text("utf-8")
+    for path in (REPOSITORY / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        code_cells = [cell for cell in cells if cell["cell_type"] == "code"]
+        found[path.name] = "\n".join("".join(cell["source"]) for cell in code_cells)
+    return found
+
+
+@functools.cache
+def imported() -> dict[str, set[str]]:
+    """Return the files that import a module, by top-level module name."""
+    found: dict[str, set[str]] = {}
+    for name, source in code().items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules = [node.module]
+            else:
+                continue
+            for module in modules:
+                found.setdefault(module.split(".")[0], set()).add(name)
+    return found
+
+
+@functools.cache
+def distributions() -> dict[str, set[str]]:
+    """Return the packages that an importable module comes from."""
+    return {
+        module: {canonicalize_name(package) for package in packages}
+        for module, packages in metadata.packages_distributions().items()
+    }
+
+
+def all_direct() -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in direct_lines()}
+
+
+def direct_lines() -> list[str]:
+    return lines(REQUIREMENTS / "direct.in")
+
+
+@pytest.mark.parametrize("name", sorted(all_direct()))
+def test_every_direct_dependency_is_used(name):
+    used = set().union(*(distributions().get(module, set()) for module in imported()))
+    if name in USED_WITHOUT_IMPORT:
+        # This file's own patterns prove nothing.
+        own = f"tests/{Path(__file__).name}"
+        others = {file: text for file, text in code().items() if file != own}
+        others |= {
+            file: (REPOSITORY / file).read_text("utf-8")
+            for file in ("Makefile", "README.md", "environment.yml")
+        }
+        pattern = re.compile(USED_WITHOUT_IMPORT[name], re.MULTILINE)
+        assert any(pattern.search(text) for text in others.values())
+    else:
+        assert name in used, f"nothing imports {name}: drop it from direct.in"
+
+
+def test_every_import_is_a_direct_dependency():
+    own = {"lib"} | {path.stem for path in (REPOSITORY / "tests").glob("*.py")}
+    own |= set(sys.stdlib_module_names)
+    optional = set(pins(REQUIREMENTS / "jax.txt", LISTS["linux-cpu"]))
+    undeclared = {
+        module: sorted(files)
+        for module, files in imported().items()
+        if module not in own | optional
+        and not distributions().get(module, {module}) & (all_direct() | TENSORFLOW)
+    }
+    assert undeclared == {}
+
+
+# --- the Makefile ---------------------------------------------------------------------
+
+
+def make(folder: Path, *arguments: str, **environment: str):
+    return subprocess.run(
+        [shutil.which("make"), *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def program(path: Path, body: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """Return a folder with the Makefile and the lists, and nothing installed."""
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    shutil.copytree(REQUIREMENTS, tmp_path / "requirements")
+    return tmp_path
+
+
+def pretend(clone: Path, system: str, machine: str, gpu: str) -> str:
+    """Make programs that tell of another machine; return the PATH to find them."""
+    answer = f'case "$1" in -s) echo {system} ;; *) echo {machine} ;; esac'
+    program(clone / "bin" / "uname", answer)
+    program(clone / "bin" / "nvidia-smi", gpu)
+    return f"{clone / 'bin'}:{os.environ['PATH']}"
+
+
+WORKING, BROKEN = 'echo "GPU 0: NVIDIA (UUID: GPU-0)"', "exit 9"
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "gpu", "expected"),
+    [
+        ("Linux", "x86_64", WORKING, "linux-cuda"),
+        ("Linux", "x86_64", BROKEN, "linux-cpu"),
+        ("Linux", "x86_64", "echo 'No devices were found'", "linux-cpu"),
+        ("Linux", "aarch64", BROKEN, "linux-arm64"),
+        ("Darwin", "arm64", BROKEN, "macos-arm64"),
+    ],
+)
+def test_setup_chooses_the_list_of_the_platform(clone, system, machine, gpu, expected):
+    path = pretend(clone, system, machine, gpu)
+    done = make(clone, "-n", "setup", PATH=path)
+    assert done.returncode == 0, done.stderr
+    chosen = set(re.findall(r"install -r requirements/([\w-]+)\.txt", done.stdout))
+    assert chosen == {expected}
+
+
+def test_setup_explains_that_a_platform_has_no_list(clone):
+    done = make(clone, "setup", PATH=pretend(clone, "Darwin", "x86_64", BROKEN))
+    assert done.returncode != 0
+    assert "no-list-for-Darwin-x86_64" in done.stderr
+    assert all(name in done.stderr for name in LISTS)
+
+
+def test_setup_keeps_to_what_is_installed_and_obeys_the_command_line(clone):
+    path = pretend(clone, "Linux", "x86_64", WORKING)
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / "installed-linux-cpu").touch()
+    assert "Nothing to be done" in make(clone, "setup", PATH=path).stdout
+    asked = make(clone, "-n", "setup", "PLATFORM=linux-cuda", PATH=path)
+    assert "install -r requirements/linux-cuda.txt" in asked.stdout
+    # A variable of that name in the user's environment means something else.
+    assert "Nothing to be done" in make(clone, "setup", PATH=path, PLATFORM="x").stdout
+
+
+def test_setup_runs_again_after_the_list_changed(clone):
+    path = pretend(clone, "Linux", "x86_64", BROKEN)
+    (clone / ".venv").mkdir()
+    stamp = clone / ".venv" / "installed-linux-cpu"
+    stamp.touch()
+    os.utime(stamp, (0, 0))
+    assert "pip" in make(clone, "-n", "setup", PATH=path).stdout
+
+
+def test_setup_says_which_python_it_needs(clone):
+    for name in ("python3.11", "python3", "python"):
+        program(clone / "bin" / name, "exit 1")
+    path = pretend(clone, "Linux", "x86_64", BROKEN)
+    done = make(clone, "setup", PATH=path)
+    assert done.returncode != 0
+    assert "Python 3.11 was not found" in done.stderr
+    assert "make setup PYTHON=" in done.stderr
+    assert not (clone / ".venv").exists()
+
+
+def test_help_is_the_default_and_lists_every_command():
+    done = make(REPOSITORY)
+    text = (REPOSITORY / "Makefile").read_text("utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", text, re.MULTILINE)
+    listed = re.findall(r"^  ([a-z-]+) ", done.stdout, re.MULTILINE)
+    assert sorted(listed) == sorted(phony.split())
+    assert {"setup", "demo", "test", "test-fast", "lab", "lint", "render"} <= set(
+        listed
+    )
+
+
+# --- what is checked before a change is taken -----------------------------------------
+
+
+@pytest.mark.parametrize("failing", ["", "lint", "test"])
+def test_ci_lints_then_tests_and_stops_at_a_failure(tmp_path, failing):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(REPOSITORY / ".ci" / "run", tmp_path / ".ci" / "run")
+    rule = "{0}:\n\t@echo {0} CI=$(CI) stdin=$$(wc -c)\n\t@test {0} != '{1}'\n"
+    rules = [rule.format(name, failing) for name in ("lint", "test")]
+    (tmp_path / "Makefile").write_text("".join(rules))
+    done = subprocess.run(
+        [tmp_path / ".ci" / "run"], input="y\n", capture_output=True, text=True
+    )
+    ran = ["lint CI=true stdin=0", "test CI=true stdin=0"]
+    assert done.stdout.splitlines() == (ran[:1] if failing == "lint" else ran)
+    assert (done.returncode == 0) == (failing == "")
+
+
+def test_the_readme_names_commands_and_files_that_exist():
+    readme = (REPOSITORY / "README.md").read_text("utf-8")
+    makefile = (REPOSITORY / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    commands = set(re.findall(r"(?:`|^\s*)make ([a-z-]+)", readme, re.MULTILINE))
+    assert commands >= {"demo", "test", "lab"} and commands <= targets
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", readme)
+    assert [link for link in links if not (REPOSITORY / link).exists()] == []

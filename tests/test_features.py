@@ -1,0 +1,332 @@
+"""Features are those of the published front ends, and are cached by content."""
+
+import dataclasses
+import os
+import pickle
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from lib import features
+from lib.corpora.base import Corpus, Tags, Utterance
+from lib.features.official import read_official
+from lib.paths import REPOSITORY
+
+ORACLES = REPOSITORY.parent / "shared" / "oracles" / "oracle_RAVDE.npz"
+AUDIO = REPOSITORY.parent / "shared" / "corpora" / "RAVDESS"
+
+
+def speech_like(seconds, rate, seed=0):
+    """Noise with a falling spectrum and a moving loudness."""
+    rng = np.random.default_rng(seed)
+    noise = np.cumsum(rng.normal(size=int(seconds * rate)))
+    noise = noise - np.convolve(noise, np.ones(200) / 200, "same")
+    loudness = 0.2 + np.abs(np.sin(np.linspace(0, 9, len(noise))))
+    return (0.5 * noise * loudness / np.abs(noise * loudness).max()).astype(np.float32)
+
+
+@pytest.fixture
+def corpus():
+    return Corpus(
+        name="TINY",
+        title="Two voices",
+        language="none",
+        labels=("calm", "loud"),
+        counts={"calm": 3, "loud": 3},
+        sexes={"a": "female", "b": "male"},
+        sample_rate=16_000,
+        clip_samples=22_050,
+        dilations=4,
+        terms="",
+        how_to_get="",
+        citation="",
+        parse=lambda path: None,
+    )
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """Six clips of several rates and lengths."""
+    items = []
+    for index in range(6):
+        rate = (16_000, 22_050, 48_000)[index % 3]
+        path = tmp_path / "audio" / f"{index}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, speech_like(0.6 + 0.2 * index, rate, index), rate)
+        tags = Tags(("calm", "loud")[index // 3], "ab"[index % 2], "", "", str(index))
+        items.append(Utterance(path, path.name, tags))
+    return items
+
+
+def reference_timnet(path, length, **options):
+    """The official extractor's calls, in librosa's own words."""
+    samples, rate = librosa.load(path, sr=22_050)
+    if len(samples) < length:
+        left = (length - len(samples)) // 2
+        samples = np.pad(samples, (left, length - len(samples) - left))
+    else:
+        start = (len(samples) - length) // 2
+        samples = samples[start : start + length]
+    return librosa.feature.mfcc(y=samples, sr=rate, n_mfcc=39, **options).T
+
+
+@pytest.mark.parametrize(
+    ("preset", "options"),
+    [
+        ("timnet", {}),
+        ("timnet_paper", {"win_length": 1102, "hop_length": 275, "window": "hamming"}),
+    ],
+)
+def test_timnet_front_ends_equal_librosa(preset, options, clips, corpus, tmp_path):
+    made = features.prepare(corpus, clips, tmp_path, preset, verbose=0).features
+    for row, clip in enumerate(clips):
+        expected = reference_timnet(clip.path, 22_050, **options)
+        np.testing.assert_allclose(made.x[row], expected, atol=1e-3, rtol=1e-4)
+
+
+def test_lightsernet_front_end_equals_tensorflow(clips, corpus):
+    import tensorflow as tf
+
+    settings = features.front_end("lightsernet", {"clip_seconds": 1.0})
+    samples, _ = librosa.load(clips[0].path, sr=16_000)  # 0.6 s: padded
+    samples = np.clip(samples / np.percentile(np.abs(samples), 99.9), -1, 1)
+    left = (16_000 - len(samples)) // 2
+    samples = np.pad(samples, (left, 16_000 - len(samples) - left))
+    spectrum = tf.abs(tf.signal.stft(samples.astype("f"), 1024, 256, 1024))
+    filters = tf.signal.linear_to_mel_weight_matrix(128, 513, 16_000, 80.0, 7600.0)
+    log_mel = tf.math.log(tf.matmul(spectrum, filters) + 1e-6)
+    cepstra = tf.signal.mfccs_from_log_mel_spectrograms(log_mel)[:, :40]
+    expected = tf.clip_by_value(cepstra, -10, 10).numpy()
+    ours = features.extract(clips[0].path, settings, 16_000)
+    assert ours.shape == expected.shape == (59, 40)
+    np.testing.assert_allclose(ours, expected, atol=2e-3)
+
+
+def test_lightsernet_crops_before_it_scales(tmp_path):
+    samples = speech_like(2.0, 16_000)
+    samples[:2000] *= 30  # loud only where the crop cuts it off
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.wav", samples[8000:24_000], 16_000, subtype="FLOAT")
+    settings = features.front_end("lightsernet", {"clip_seconds": 1.0})
+    whole = features.extract(tmp_path / "a.wav", settings, 16_000)
+    part = features.extract(tmp_path / "b.wav", settings, 16_000)
+    np.testing.assert_allclose(whole, part, atol=1e-4)
+
+
+def test_cktim_front_end_puts_right_after_left(tmp_path):
+    stereo = np.stack([speech_like(1.5, 48_000, 1), speech_like(1.5, 48_000, 2)], 1)
+    soundfile.write(tmp_path / "a.wav", stereo, 48_000, subtype="FLOAT")
+    settings = features.front_end("cktim")
+    ours = features.extract(tmp_path / "a.wav", settings, 96_000)
+    assert ours.shape == (700, 39)
+    for side in (0, 1):
+        padded = np.pad(stereo[:, side], 12_000)
+        # librosa's mfcc has no switch for the filters' own normalisation.
+        mel = librosa.feature.melspectrogram(
+            y=padded,
+            sr=22_050,  # as published: not the audio's rate
+            n_fft=2048,
+            win_length=1102,
+            hop_length=275,
+            window="hamming",
+            pad_mode="reflect",
+            htk=True,
+            norm=None,
+            n_mels=128,
+        )
+        expected = librosa.feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=39).T
+        np.testing.assert_allclose(
+            ours[350 * side : 350 * (side + 1)], expected, atol=1e-3, rtol=1e-4
+        )
+    soundfile.write(tmp_path / "mono.wav", stereo[:, 0], 48_000, subtype="FLOAT")
+    mono = features.extract(tmp_path / "mono.wav", settings, 96_000)
+    np.testing.assert_array_equal(mono[:350], mono[350:])
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames"),
+    [(88_000, 172), (96_000, 188), (310_000, 606), (110_000, 215), (130_000, 254)],
+)
+def test_frames_of_the_official_clip_lengths(samples, frames):
+    settings = features.front_end("timnet")
+    assert features.num_frames(settings, samples) == frames
+    clip = np.zeros((1, samples), np.float32)
+    assert features.cepstrum(clip, settings).shape == (frames, 39)
+
+
+def test_a_silent_clip_has_the_known_coefficients():
+    made = features.cepstrum(
+        np.zeros((1, 22_050), np.float32), features.front_end("timnet")
+    )
+    # 10 log10(1e-10) dB in 128 bands: c0 = -100 sqrt(128).
+    np.testing.assert_allclose(made[:, 0], -1131.37, atol=0.01)
+    np.testing.assert_allclose(made[:, 1:], 0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "expected"),
+    [
+        ([1, 2, 3], 6, [0, 1, 2, 3, 0, 0]),
+        ([1, 2], 6, [0, 0, 1, 2, 0, 0]),
+        ([1, 2, 3, 4, 5, 6], 3, [2, 3, 4]),
+        ([1, 2, 3], 3, [1, 2, 3]),
+    ],
+)
+def test_padding_and_cropping_are_centred(there, wanted, expected):
+    assert features.pad_or_crop(np.array(there), wanted).tolist() == expected
+
+
+def test_the_oracles_first_file_and_moments(tmp_path):
+    if not ORACLES.is_file() or not AUDIO.is_dir():
+        pytest.skip(f"the oracle {ORACLES.name} or its audio is not beside the project")
+    oracle = np.load(ORACLES)
+    path = AUDIO / "Actor_01" / "03-01-05-01-01-01-01.flac"
+    made = features.extract(path, features.front_end("timnet"), 110_000)
+    np.testing.assert_allclose(made, oracle["mfcc_first_file"], atol=1e-3)
+    # Printed on the authors' page, from another version of librosa.
+    assert made[0, 0] == pytest.approx(-732.261, rel=2e-3)
+
+
+def test_a_second_run_does_nothing(clips, corpus, tmp_path):
+    first = features.prepare(corpus, clips, tmp_path, verbose=0)
+    stamp = first.path.stat().st_mtime_ns
+    second = features.prepare(corpus, clips, tmp_path, verbose=0)
+    assert (first.made, second.made) == (6, 0)
+    assert first.path.stat().st_mtime_ns == stamp
+    np.testing.assert_array_equal(first.features.x, second.features.x)
+    assert second.features.speaker.tolist() == ["a", "b"] * 3
+    assert second.features.y.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_changed_setting_makes_a_new_file(clips, corpus, tmp_path):
+    first = features.prepare(corpus, clips, tmp_path, verbose=0)
+    other = features.prepare(
+        corpus, clips, tmp_path, "timnet", {"coefficients": 13}, verbose=0
+    )
+    assert first.path != other.path
+    assert first.path.is_file()
+    assert other.features.x.shape[-1] == 13
+
+
+def test_changed_audio_is_extracted_again(clips, corpus, tmp_path):
+    first = features.prepare(corpus, clips, tmp_path, verbose=0)
+    info = os.stat(clips[2].path)
+    samples, rate = soundfile.read(clips[2].path)
+    soundfile.write(clips[2].path, samples[::-1], rate)
+    os.utime(clips[2].path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    second = features.prepare(corpus, clips, tmp_path, verbose=0)
+    assert second.made == 6
+    changed = np.abs(second.features.x - first.features.x).max(axis=(1, 2)) > 0
+    assert changed.tolist() == [False, False, True, False, False, False]
+
+
+def test_one_bad_clip_does_not_lose_the_others(clips, corpus, tmp_path):
+    clips[1].path.write_bytes(b"RIFF....WAVE")
+    clips[4].path.write_bytes(b"")
+    result = features.prepare(corpus, clips, tmp_path, verbose=0)
+    assert sorted(result.failed) == ["1.wav", "4.wav"]
+    assert result.features.file.tolist() == ["0.wav", "2.wav", "3.wav", "5.wav"]
+    assert result.features.about["failed"].keys() == {"1.wav", "4.wav"}
+    for clip in clips:
+        clip.path.write_bytes(b"")
+    with pytest.raises(ValueError, match="none of the 6 clips can be read"):
+        features.prepare(corpus, clips, tmp_path, verbose=0)
+
+
+def test_a_damaged_cache_is_noticed_and_made_again(clips, corpus, tmp_path):
+    made = features.prepare(corpus, clips, tmp_path, verbose=0)
+    content = bytearray(made.path.read_bytes())
+    content[5000] ^= 1
+    made.path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="damaged|does not match"):
+        features.load(made.path)
+    assert features.prepare(corpus, clips, tmp_path, verbose=0).made == 6
+    assert np.array_equal(features.load(made.path).x, made.features.x)
+
+
+def test_a_missing_file_says_what_makes_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="01_preprocess"):
+        features.load(tmp_path / "X-timnet.npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"coeficients": 3}, "'coeficients' – did you mean 'coefficients'"),
+        ({"coefficients": 0}, "'coefficients': 0; give a whole number from 1"),
+        ({"coefficients": 200}, "200 exceeds mel_bands 128"),
+        ({"frame_samples": 4096}, "4096 exceeds fft_samples 2048"),
+        ({"padding": "mirror"}, "'padding': 'mirror'; give one of"),
+        ({"hop_samples": 1.5}, "'hop_samples': 1.5"),
+    ],
+)
+def test_wrong_settings_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        features.front_end("timnet", options)
+
+
+# --- the authors' own arrays ---------------------------------------------------
+
+
+def test_official_arrays_are_imported(corpus, tmp_path):
+    x = np.random.default_rng(0).normal(size=(6, 4, 39)).astype(np.float32)
+    one_hot = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]]
+    np.save(tmp_path / "TINY.npy", {"x": x, "y": one_hot}, allow_pickle=True)
+    made = features.import_official(tmp_path / "TINY.npy", corpus)
+    np.testing.assert_array_equal(made.x, x)
+    assert made.y.tolist() == [0, 0, 0, 1, 1, 1]
+    target = features.feature_path(tmp_path, "TINY", "timnet_official")
+    features.save(target, made)
+    np.testing.assert_array_equal(features.load(target).x, x)
+    other = dataclasses.replace(corpus, counts={"calm": 2, "loud": 4})
+    with pytest.raises(ValueError, match=r"\[3, 3\].*\[2, 4\]"):
+        features.import_official(tmp_path / "TINY.npy", other)
+
+
+class Attack:
+    """Runs code when it is unpickled the ordinary way."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.target),))
+
+
+def test_an_arbitrary_pickle_is_refused_and_nothing_of_it_runs(tmp_path):
+    trap = tmp_path / "run"
+    content = {"x": Attack(trap), "y": np.eye(2)}
+    np.save(tmp_path / "bad.npy", content, allow_pickle=True)
+    with pytest.raises(ValueError, match="refused: it asks for posix.mkdir"):
+        read_official(tmp_path / "bad.npy")
+    assert not trap.exists()
+    np.load(tmp_path / "bad.npy", allow_pickle=True)  # the trap is a real one
+    assert trap.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"hello",
+        pickle.dumps({"x": 1}),
+    ],
+)
+def test_other_files_are_refused(content, tmp_path):
+    (tmp_path / "bad.npy").write_bytes(content)
+    with pytest.raises(ValueError, match="refused"):
+        read_official(tmp_path / "bad.npy")
+
+
+def test_arrays_of_the_wrong_kind_are_refused(tmp_path):
+    path = tmp_path / "bad.npy"
+    np.save(path, np.zeros(3))
+    with pytest.raises(ValueError, match="plain array"):
+        read_official(path)
+    np.save(path, {"x": np.zeros((2, 3)), "y": np.eye(2)}, allow_pickle=True)
+    with pytest.raises(ValueError, match="are not"):
+        read_official(path)
+    with pytest.raises(FileNotFoundError, match="no official features"):
+        read_official(tmp_path / "none.npy")

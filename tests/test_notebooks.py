@@ -1,0 +1,256 @@
+"""What every notebook promises: its form, its parameters, its outputs."""
+
+import ast
+import base64
+import io
+import re
+import struct
+import tokenize
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from nbformat import NotebookNode
+
+from lib import config
+from lib.paths import REPOSITORY
+from lib.tools import render
+
+COURSE = (
+    "00_start_here",
+    "01_preprocess",
+    "02_train",
+    "03_test",
+    "04_tsne",
+    "05_results",
+)
+NOTEBOOKS = render.find()
+EVERY_NOTEBOOK = pytest.mark.parametrize(
+    "path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS]
+)
+LONGEST_CELL = 20
+
+
+def read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def cells(path: Path, kind: str) -> list[NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == kind]
+
+
+def markdown(path: Path) -> list[str]:
+    return [cell.source for cell in cells(path, "markdown")]
+
+
+def parameter_cells(path: Path) -> list[NotebookNode]:
+    return [
+        c for c in cells(path, "code") if "parameters" in c.metadata.get("tags", [])
+    ]
+
+
+def parameter_lines(path: Path) -> list[str]:
+    (cell,) = parameter_cells(path)
+    return [line for line in cell.source.splitlines() if line.strip()]
+
+
+def defaults(path: Path) -> dict[str, object]:
+    """Return names and values of the parameters, read as Python literals."""
+    found = {}
+    for line in parameter_lines(path):
+        (statement,) = ast.parse(line).body
+        assert isinstance(statement, ast.AnnAssign), line
+        found[statement.target.id] = ast.literal_eval(statement.value)
+    return found
+
+
+def words(text: str) -> int:
+    return len(re.findall(r"\w+", text))
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """Return width and height from a PNG's header (PNG specification, 11.2.2)."""
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR"
+    return struct.unpack(">II", data[16:24])
+
+
+def test_the_course_is_complete():
+    assert set(COURSE) <= {path.stem for path in NOTEBOOKS}
+
+
+@EVERY_NOTEBOOK
+def test_notebook_is_valid_and_has_the_kernel_of_the_environment(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+# --- parameters -----------------------------------------------------------------------
+
+
+@EVERY_NOTEBOOK
+def test_one_cell_holds_the_parameters(path):
+    assert len(parameter_cells(path)) == 1
+
+
+@EVERY_NOTEBOOK
+def test_every_parameter_line_is_name_type_literal_and_help(path):
+    for line in parameter_lines(path):
+        # Papermill drops a line with a second "=" or a union.
+        assert line.count("=") == 1 and "|" not in line, line
+        assert re.fullmatch(r"[a-z]\w*: (str|int|float|bool|list|dict) = .+", line), (
+            line
+        )
+        tokens = tokenize.generate_tokens(io.StringIO(line).readline)
+        comments = [t.string for t in tokens if t.type == tokenize.COMMENT]
+        assert comments and words(comments[0]) >= 2, f"no help: {line}"
+
+
+@EVERY_NOTEBOOK
+def test_papermill_finds_every_parameter_and_its_help(path):
+    found = papermill.inspect_notebook(str(path))
+    assert list(found) == list(defaults(path))
+    assert all(parameter["help"] for parameter in found.values())
+
+
+@EVERY_NOTEBOOK
+def test_parameters_are_known_and_their_defaults_valid(path):
+    given = defaults(path)
+    assert set(given) <= set(config.Parameters.model_fields)
+    config.validated(given)
+
+
+def test_a_parameter_has_one_default_and_one_help_in_all_notebooks():
+    seen: dict[str, dict[str, list[str]]] = {}
+    for path in NOTEBOOKS:
+        for line in parameter_lines(path):
+            name = line.split(":")[0]
+            seen.setdefault(name, {}).setdefault(line, []).append(path.stem)
+    assert {name: lines for name, lines in seen.items() if len(lines) > 1} == {}
+
+
+# --- form -----------------------------------------------------------------------------
+
+
+def test_all_notebooks_begin_with_the_same_code():
+    heads = {cells(path, "code")[0].source: path.stem for path in NOTEBOOKS}
+    assert len(heads) <= 1, f"different first cells: {sorted(heads.values())}"
+
+
+@EVERY_NOTEBOOK
+def test_the_head_is_bootstrap_parameters_and_validation(path):
+    bootstrap, parameters, validation = cells(path, "code")[:3]
+    assert not bootstrap.metadata.get("tags")
+    assert "parameters" in parameters.metadata.get("tags", [])
+    assert "from_notebook(globals())" in validation.source
+
+
+@EVERY_NOTEBOOK
+def test_the_first_screen_says_what_it_teaches_needs_gives_and_takes(path):
+    first = markdown(path)[0]
+    assert read(path).cells[0].cell_type == "markdown"
+    assert re.match(r"# \S", first)
+    for item in ("learn", "need", "get", "time"):
+        assert re.search(rf"\*\*[^*]*{item}[^*]*\*\*", first, re.IGNORECASE), item
+
+
+@EVERY_NOTEBOOK
+def test_it_ends_with_what_comes_next(path):
+    last = read(path).cells[-1]
+    assert last.cell_type == "markdown"
+    assert re.search(r"\bnext\b", last.source, re.IGNORECASE)
+    for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", last.source):
+        assert (path.parent / link).exists(), link
+
+
+@EVERY_NOTEBOOK
+def test_links_and_chapters_exist(path):
+    for source in markdown(path):
+        for link in re.findall(r"\]\((?!https?://|#|attachment:)([^)#\s]+)", source):
+            assert (path.parent / link).exists(), link
+
+
+@EVERY_NOTEBOOK
+def test_three_exercises_have_a_folded_solution(path):
+    text = "\n".join(markdown(path))
+    exercises = re.split(r"^#+ Exercises?\b.*$", text, maxsplit=1, flags=re.MULTILINE)
+    assert len(exercises) == 2, "no section of exercises"
+    solutions = re.findall(r"<details>(.*?)</details>", exercises[1], re.DOTALL)
+    assert len(solutions) >= 3
+    for solution in solutions:
+        summary, body = solution.split("</summary>")
+        assert words(summary) >= 1 and words(body) >= 5
+
+
+@EVERY_NOTEBOOK
+def test_code_cells_are_short(path):
+    lengths = [len(cell.source.splitlines()) for cell in cells(path, "code")]
+    assert max(lengths) <= LONGEST_CELL
+
+
+@EVERY_NOTEBOOK
+def test_there_is_prose_around_the_code(path):
+    assert len(cells(path, "markdown")) >= 0.8 * len(cells(path, "code"))
+
+
+@EVERY_NOTEBOOK
+def test_notebooks_define_no_functions_and_change_no_state_of_the_process(path):
+    for cell in cells(path, "code"):
+        assert not re.search(r"^\s*[%!]|os\.chdir|!pip", cell.source, re.MULTILINE)
+        kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
+        assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef}
+
+
+# --- outputs --------------------------------------------------------------------------
+
+
+@EVERY_NOTEBOOK
+def test_outputs_are_those_of_the_code(path):
+    assert render.check(path) == [], f"run: make render NAMES={path.stem[:2]}"
+
+
+@EVERY_NOTEBOOK
+def test_nothing_of_this_machine_is_in_a_notebook(path):
+    text = path.read_text("utf-8")
+    folders = {str(REPOSITORY), str(Path.home()), str(REPOSITORY.parent) + "/"}
+    assert [folder for folder in folders - {"/"} if folder in text] == []
+    for cell in read(path).cells:
+        readable = cell.source + "".join(map(_text_of, cell.get("outputs", [])))
+        # A path that starts at the root, or a registry of packages.
+        roots = r"(?<![\w./<])/(home|Users|root|tmp|var|mnt|opt|usr|work|private)/"
+        assert not re.search(roots, readable), re.search(roots, readable)
+        assert not re.search(r"[A-Z]:\\\\?\w", readable)
+        assert not re.search(r"pypi\.|files\.pythonhosted|/simple/", readable)
+
+
+def _text_of(output: NotebookNode) -> str:
+    """Return what can be read of an output, without embedded sound and images."""
+    if output.output_type == "stream":
+        return output.text
+    if output.output_type == "error":
+        return "\n".join(output.traceback)
+    text = [v for k, v in output.data.items() if k.startswith("text/")]
+    return re.sub(r"base64,[A-Za-z0-9+/=\s]+", "", "\n".join(text))
+
+
+@EVERY_NOTEBOOK
+def test_every_image_shows_something(path):
+    outputs = [output for cell in cells(path, "code") for output in cell.outputs]
+    for output in outputs:
+        for kind, content in output.get("data", {}).items():
+            if kind.startswith("image/"):
+                assert kind == "image/png"
+                data = base64.b64decode(content)
+                assert min(png_size(data)) >= 50 and len(data) > 1000
+
+
+@EVERY_NOTEBOOK
+def test_no_warning_is_left_in_the_outputs(path):
+    streams = [
+        output.text
+        for cell in cells(path, "code")
+        for output in cell.outputs
+        if output.output_type == "stream" and output.name == "stderr"
+    ]
+    assert streams == []

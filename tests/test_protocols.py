@@ -1,0 +1,175 @@
+"""Folds keep their promises."""
+
+import numpy as np
+import pytest
+
+from lib import protocols
+from lib.protocols import Fold, Rows, make_folds
+
+RAVDESS_COUNTS = (192, 192, 192, 192, 192, 96, 192, 192)
+
+
+def rows_of(counts, speakers=4, texts=2, sexes=True):
+    """Rows blocked by class; speakers and texts take turns."""
+    y = np.repeat(np.arange(len(counts)), counts)
+    turn = np.concatenate([np.arange(count) for count in counts])
+    speaker = np.array([f"s{value % speakers:02d}" for value in turn])
+    sex = np.array([("female", "male")[value % speakers % 2] for value in turn])
+    text = np.array([f"t{value // speakers % texts}" for value in turn])
+    return Rows(y, speaker, sex if sexes else np.full(len(y), ""), text)
+
+
+# Supports of the test folds that the published result files show.
+@pytest.mark.parametrize(
+    ("counts", "folds", "seed", "first", "second", "rows"),
+    [
+        (
+            (127, 81, 46, 69, 71, 79, 62),
+            10,
+            46,
+            [14, 8, 4, 4, 6, 6, 12],
+            [7, 12, 8, 9, 6, 5, 7],
+            [4, 10, 12, 17, 45],
+        ),
+        (
+            RAVDESS_COUNTS,
+            10,
+            46,
+            [24, 21, 12, 20, 18, 12, 15, 22],
+            [19, 24, 22, 15, 18, 10, 15, 21],
+            [0, 9, 10, 15, 18],
+        ),
+        (
+            (1103, 1636, 1708, 1084),
+            2,
+            46,
+            [542, 819, 848, 557],
+            [561, 817, 860, 527],
+            [0, 1, 3, 5, 6],
+        ),
+        (
+            (84,) * 7,
+            10,
+            46,
+            [7, 8, 9, 7, 8, 13, 7],
+            [9, 10, 10, 8, 10, 5, 7],
+            [3, 9, 10, 12, 45],
+        ),
+    ],
+)
+def test_paper_folds_are_the_published_ones(counts, folds, seed, first, second, rows):
+    made = make_folds("paper", rows_of(counts), folds=folds, seed=seed)
+    y = np.repeat(np.arange(len(counts)), counts)
+    assert np.bincount(y[made[0].test], minlength=len(counts)).tolist() == first
+    assert np.bincount(y[made[1].test], minlength=len(counts)).tolist() == second
+    assert made[0].test[:5].tolist() == rows
+
+
+@pytest.mark.parametrize("protocol", ["paper", "paper_best", "stratified", "text"])
+def test_every_row_tests_exactly_once(protocol):
+    rows = rows_of((40, 30, 50), speakers=5, texts=6)
+    made = make_folds(protocol, rows, folds=5, seed=1)
+    tested = np.concatenate([fold.test for fold in made])
+    assert sorted(tested) == list(range(120))
+
+
+@pytest.mark.parametrize("protocol", sorted(protocols.PROTOCOLS))
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_test_rows_never_train_and_choose_only_where_it_says_so(protocol, seed):
+    rows = rows_of((40, 30, 50), speakers=8, texts=6)
+    for fold in make_folds(protocol, rows, seed=seed):
+        assert not set(fold.train) & set(fold.test)
+        assert not set(fold.train) & set(fold.validation)
+        leaks = bool(set(fold.validation) & set(fold.test))
+        assert leaks == protocols.PROTOCOLS[protocol].leaks == fold.validation_is_test
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("speakers", [3, 4, 6, 10, 11, 24])
+def test_speakers_never_stand_on_two_sides(speakers, seed):
+    rows = rows_of((120, 120), speakers=speakers)
+    made = make_folds("speaker", rows, seed=seed)
+    for fold in made:
+        sides = [
+            set(rows.speaker[part]) for part in (fold.train, fold.validation, fold.test)
+        ]
+        assert all(sides)
+        assert not (sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2])
+    tested = np.concatenate([fold.test for fold in made])
+    assert sorted(tested) == list(range(240))
+    assert len(made) == (speakers if speakers <= 10 else max(3, round(speakers / 4)))
+
+
+def test_ravdess_speakers_come_in_six_groups_of_two_women_and_two_men():
+    rows = rows_of((240,) * 6, speakers=24)
+    made = make_folds("speaker", rows, seed=46)
+    assert len(made) == 6
+    for fold in made:
+        names = sorted(set(rows.speaker[fold.test]))
+        sexes = [rows.sex[np.flatnonzero(rows.speaker == name)[0]] for name in names]
+        assert sorted(sexes) == ["female", "female", "male", "male"]
+        assert set(rows.sex[fold.validation]) == {"female", "male"}
+
+
+def test_iemocap_tests_by_session():
+    names = np.array([f"Ses0{s}{x}" for s in range(1, 6) for x in "FM"])
+    speaker = np.tile(names, 12)
+    sex = np.where(np.char.endswith(speaker, "F"), "female", "male")
+    rows = Rows(np.tile([0, 1], 60), speaker, sex, np.full(120, "a"))
+    made = make_folds("speaker", rows, corpus="IEMOCAP")
+    assert [sorted(set(speaker[fold.test])) for fold in made] == [
+        [f"Ses0{s}F", f"Ses0{s}M"] for s in range(1, 6)
+    ]
+
+
+def test_sentences_are_left_out():
+    rows = rows_of((60, 60), speakers=5, texts=6)
+    for fold in make_folds("text", rows, folds=3, seed=3):
+        assert not set(rows.text[fold.train]) & set(rows.text[fold.test])
+        assert not set(rows.text[fold.validation]) & set(rows.text[fold.test])
+
+
+def test_holdout_has_the_published_sizes():
+    (fold,) = make_folds("holdout", rows_of((84,) * 7), seed=46)
+    sizes = [len(fold.train), len(fold.validation), len(fold.test)]
+    assert sizes == [406, 70, 112]
+
+
+def test_stratified_folds_keep_the_class_shares():
+    rows = rows_of((100, 50))
+    for fold in make_folds("stratified", rows, folds=5, seed=0):
+        assert np.bincount(rows.y[fold.test]).tolist() == [20, 10]
+        assert np.bincount(rows.y[fold.validation]).tolist() == [20, 10]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "rows", "folds", "message"),
+    [
+        ("paper", rows_of((3, 3)), 10, "6 utterances into 10 folds"),
+        ("speaker", rows_of((20, 20), speakers=2), 0, "2 speakers into 3"),
+        ("speaker", rows_of((20, 20), speakers=4), 9, "4 speakers into 9"),
+        ("text", rows_of((20, 20), texts=2), 0, "2 different sentences"),
+        ("stratified", rows_of((20, 3)), 5, "3 clips a class"),
+        ("nonsense", rows_of((20, 20)), 0, "unknown protocol 'nonsense'"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(protocol, rows, folds, message):
+    with pytest.raises(ValueError, match=message):
+        make_folds(protocol, rows, folds=folds)
+
+
+def test_unknown_speakers_cannot_be_kept_apart():
+    rows = rows_of((20, 20))
+    blank = Rows(rows.y, np.full(40, ""), rows.sex, rows.text)
+    with pytest.raises(ValueError, match="speaker.*40 have none.*stratified"):
+        make_folds("speaker", blank)
+
+
+def test_a_leaking_fold_cannot_be_built():
+    train, test = np.arange(5), np.arange(4, 8)
+    with pytest.raises(ValueError, match="train and test share rows"):
+        Fold(1, train, np.empty(0, int), test)
+    with pytest.raises(ValueError, match="validation and test share rows"):
+        Fold(1, np.arange(4), test, test)
+    with pytest.raises(ValueError, match="validation is not the test part"):
+        Fold(1, np.arange(4), test[1:], test, validation_is_test=True)
