@@ -30,6 +30,9 @@ Protocol = Literal[
     "holdout",
     "repeated_holdout",
 ]
+Features = Literal[
+    "", "timnet", "timnet_paper", "lightsernet", "cktim", "timnet_official"
+]
 # The front end each system was published with.
 OWN_FEATURES = {"timnet": "timnet"}
 # Full studies follow the paper; DEMO has to finish while a class is watching.
@@ -54,11 +57,14 @@ class Parameters(BaseModel):
     corpus: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")] = Field(
         "DEMO", description="corpus to work on"
     )
-    features: Literal["", "timnet", "timnet_paper", "lightsernet", "cktim"] = Field(
+    features: Features = Field(
         "", description="feature preset; empty for the model's own"
     )
     feature_options: dict[str, Any] = Field(
         default_factory=dict, description="values that override the preset"
+    )
+    official_features: str = Field(
+        "", description="the authors' feature file to import instead of audio"
     )
     model: Model = Field("timnet", description="system to train")
     model_options: dict[str, Any] = Field(

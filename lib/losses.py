@@ -24,16 +24,3 @@ def smoothed_labels(y: np.ndarray, num_classes: int, smoothing: float) -> np.nda
     """
     one_hot = np.eye(num_classes, dtype=np.float32)[y]
     return one_hot * np.float32(1 - smoothing) + np.float32(smoothing / num_classes)
-
-
-def smoothing_floor(num_classes: int, smoothing: float) -> float:
-    """Return the lowest cross-entropy that smoothed labels allow, in nats.
-
-    It is the entropy of one smoothed label.
-
-    >>> [round(smoothing_floor(classes, 0.1), 3) for classes in (4, 6, 7, 8)]
-    [0.349, 0.421, 0.446, 0.467]
-    """
-    label = smoothed_labels(np.array([0]), num_classes, smoothing)[0].astype(float)
-    present = label[label > 0]
-    return float(-(present * np.log(present)).sum())

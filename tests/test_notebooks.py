@@ -121,13 +121,12 @@ def test_parameters_are_known_and_their_defaults_valid(path):
     config.validated(given)
 
 
-def test_a_parameter_has_one_default_and_one_help_in_all_notebooks():
+def test_a_parameter_has_one_default_in_all_notebooks():
     seen: dict[str, dict[str, list[str]]] = {}
     for path in NOTEBOOKS:
-        for line in parameter_lines(path):
-            name = line.split(":")[0]
-            seen.setdefault(name, {}).setdefault(line, []).append(path.stem)
-    assert {name: lines for name, lines in seen.items() if len(lines) > 1} == {}
+        for name, value in defaults(path).items():
+            seen.setdefault(name, {}).setdefault(repr(value), []).append(path.stem)
+    assert {name: given for name, given in seen.items() if len(given) > 1} == {}
 
 
 # --- form -----------------------------------------------------------------------------

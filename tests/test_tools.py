@@ -1,14 +1,16 @@
 """The renderer and the demo, on small notebooks made here."""
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat import v4
 
+from lib import config
 from lib.paths import REPOSITORY, Workspace
-from lib.tools import demo, lock, outputs, render
+from lib.tools import demo, lock, outputs, readme, render
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA"
@@ -241,9 +243,14 @@ def test_the_demo_reports_results_figures_and_notebooks(tmp_path):
     run = workspace.results / "DEMO-timnet-speaker-s46-00000000"
     run.mkdir(parents=True)
     (run / "confusion.png").touch()
-    (workspace.results / "leaderboard.csv").write_text("model,uar\ntimnet,0.31251\n")
+    (workspace.results / "leaderboard.csv").write_text(
+        "corpus,model,protocol,uar,uar_low,uar_high,war,war_low,macro_f1\n"
+        "DEMO,timnet,speaker,0.31251,0.25,0.375,0.3333,0.1,0.3\n"
+        "EMOVO,timnet,paper,0.98765,0.9,0.99,0.9,0.9,0.9\n"
+    )
     said = demo.report(workspace, workspace.results / "demo")
-    assert "timnet" in said and "0.313" in said
+    # Generated speech only: other runs of the user are not the demo's.
+    assert "0.313" in said and "EMOVO" not in said
     assert str(run) in said and str(workspace.results / "demo") in said
 
 
@@ -262,3 +269,17 @@ def test_the_lock_says_that_it_needs_uv(monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
     assert lock.main([]) == 1
     assert "needs uv" in capsys.readouterr().err
+
+
+def test_the_tables_of_the_readme_are_those_of_the_code():
+    text = readme.README.read_text("utf-8")
+    assert readme.filled(text) == text, "run `make readme`"
+    for name in config.Parameters.model_fields:
+        assert len(re.findall(rf"^\| `{name}` \| ", text, re.MULTILINE)) == 1
+    assert "| `EMODB` | German | 7 | 10 | 535 |" in text
+    assert re.search(r"^\| `paper_best` .*no \| \*\*test part: a leak", text, re.M)
+
+
+def test_a_readme_marker_for_no_table_is_an_error():
+    with pytest.raises(ValueError, match="'weather'"):
+        readme.filled("<!-- table: weather -->\n<!-- end -->")

@@ -89,14 +89,16 @@ def gather(
         yield Problem(severity, kind, files[0], message, fix, files)
 
 
-def listed(items: Sequence[Clip | str], noun: str = "files", limit: int = 4) -> str:
+def listed(items: Sequence[Clip | str], noun: str = "files") -> str:
     """Return a single name, or how many there are and the first few of them."""
     names = [item if isinstance(item, str) else item.file for item in items]
-    if len(names) == 1:
-        return names[0]
+    return names[0] if len(names) == 1 else f"{len(names)} {noun}: {first_few(names)}"
+
+
+def first_few(names: Sequence[str], limit: int = 4) -> str:
+    """Return the first few names and how many more there are."""
     more = len(names) - limit
-    tail = f" and {more} more" if more > 0 else ""
-    return f"{len(names)} {noun}: {', '.join(names[:limit])}{tail}"
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def clip_table(clips: Sequence[Clip]) -> pd.DataFrame:

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import joblib
 from tqdm.auto import tqdm
 
-from lib.corpora.audio_checks import Inspection, inspect_file
+from lib.corpora.audio_checks import inspect_file
 from lib.corpora.base import Corpus, Problem, Utterance
 from lib.corpora.checksums import load_checksums
-from lib.corpora.clips import clip_table, compare_with_originals, listed
+from lib.corpora.clips import Clip, clip_table, compare_with_originals, listed
 from lib.corpora.duplicates import repeated_audio, second_copies
 from lib.corpora.expected import compare_with_release
 from lib.corpora.findings import audible, content_problems
@@ -54,9 +54,7 @@ def check(
     if not utterances:
         raise _nothing_found(corpus, folder, problems)
     copies, problems = _split_off_copies(corpus, folder, problems)
-    inspections = _inspect([*utterances, *copies], jobs, progress)
-    hashes = load_checksums(corpus.checksums) if corpus.checksums else {}
-    clips = compare_with_originals([*utterances, *copies], inspections, hashes)
+    clips = _clips(corpus, [*utterances, *copies], jobs, progress)
     clips, copied = clips[: len(utterances)], clips[len(utterances) :]
     left_out = [problem.file for problem in problems if problem.kind == "mislabelled"]
     remedy = _remedy(corpus, folder)
@@ -115,15 +113,17 @@ def _remedy(corpus: Corpus, folder: Path) -> str:
     return f"Take the files from an original copy. {corpus.how_to_get}"
 
 
-def _inspect(
-    utterances: Sequence[Utterance], jobs: int, progress: bool
-) -> list[Inspection]:
-    """Read all files, a few at a time."""
+def _clips(
+    corpus: Corpus, utterances: Sequence[Utterance], jobs: int, progress: bool
+) -> list[Clip]:
+    """Read all files, a few at a time, and compare them with the originals."""
     # Decoding and hashing release the interpreter's lock.
     workers = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
     seen = workers(joblib.delayed(inspect_file)(item.path) for item in utterances)
     total = len(utterances)
-    return list(tqdm(seen, "doctor", total, unit="clip", disable=not progress))
+    bar = tqdm(seen, "doctor", total, unit="clip", disable=not progress)
+    hashes = load_checksums(corpus.checksums) if corpus.checksums else {}
+    return compare_with_originals(utterances, list(bar), hashes)
 
 
 def _split_off_copies(

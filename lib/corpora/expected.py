@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from lib.corpora import casia, demo, emovo
 from lib.corpora.base import Corpus, Problem, Tags, Utterance
 from lib.corpora.checksums import load_checksums
-from lib.corpora.clips import listed
+from lib.corpora.clips import first_few, listed
 
 
 def _casia() -> Iterable[str]:
@@ -93,7 +93,8 @@ def _missing(
         "error",
         "missing",
         next(iter(missing), ""),
-        f"Missing of {total} utterances ({labels}): {listed(tuple(missing))}."
+        f"Missing {len(missing)} of {total} utterances ({labels}): "
+        f"{first_few(tuple(missing))}."
         f"{_absent_speakers(corpus, utterances)}",
         remedy,
         tuple(missing),

@@ -5,7 +5,7 @@ of the models: the same weights on the same audio lose up to eight points when
 only the resampler is changed.
 """
 
-from lib.features.extraction import Extraction, prepare
+from lib.features.extraction import Extraction, obtain, prepare
 from lib.features.frontend import PRESETS, FrontEnd, front_end, preset_name
 from lib.features.official import import_official
 from lib.features.signal import (
@@ -37,6 +37,7 @@ __all__ = [
     "mel_spectrogram",
     "num_frames",
     "pad_or_crop",
+    "obtain",
     "prepare",
     "preset_name",
     "read_about",

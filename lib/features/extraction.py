@@ -13,9 +13,10 @@ import joblib
 import numpy as np
 from tqdm.auto import tqdm
 
-from lib import config, paths
+from lib import config, corpora, paths
 from lib.corpora.base import Corpus, Utterance
 from lib.features.frontend import FrontEnd, front_end, preset_name
+from lib.features.official import NAME as OFFICIAL
 from lib.features.signal import clip_length, extract, num_frames
 from lib.features.store import (
     FeatureSet,
@@ -208,3 +209,42 @@ def _assemble(
         text=np.array([tag.text for tag in tags]),
         about=about,
     )
+
+
+def obtain(cfg: config.Parameters) -> tuple[Corpus, FeatureSet]:
+    """Return the features that the parameters ask for, making them if need be.
+
+    DEMO is generated if it is missing. Where the audio is not at hand but a
+    feature file is, as on a machine that only trains, the file is taken.
+
+    Args:
+        cfg: The notebook's parameters.
+
+    Returns:
+        The corpus and its features.
+
+    Raises:
+        FileNotFoundError: If there is neither audio nor a feature file; the
+            message says how to get the corpus.
+        ValueError: If the audio cannot be used.
+    """
+    datasets, folder = cfg.folders.datasets, cfg.folders.features
+    corpus = corpora.get(cfg.corpus, datasets)
+    if cfg.feature_preset == OFFICIAL:
+        return corpus, load(feature_path(folder, corpus.name, OFFICIAL))
+    name = preset_name(cfg.feature_preset, cfg.feature_options)
+    target = feature_path(folder, corpus.name, name)
+    audio = datasets / corpus.name
+    if corpus.synthetic:
+        corpora.demo.generate(audio, verbose=cfg.verbose)
+    elif not audio.is_dir() and read_about(target) is not None:
+        return corpus, load(target)
+    made = prepare(
+        corpus,
+        corpora.scan(corpus, audio),
+        folder,
+        cfg.feature_preset,
+        cfg.feature_options,
+        verbose=cfg.verbose,
+    )
+    return corpus, made.features

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
+import numpy as np
 
 from lib.config import did_you_mean
 from lib.models.timnet import build_timnet
@@ -67,3 +68,8 @@ def with_embedding(model: keras.Model) -> keras.Model:
     """Return the same network giving (probabilities, embedding) in one pass."""
     embedding = model.get_layer("embedding").output
     return keras.Model(model.input, [model.output, embedding], name=model.name)
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    """Return the number of trainable parameters."""
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)

@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from lib import paths
 
 SCHEMA_VERSION = 1
@@ -185,3 +187,38 @@ def only_one(folders: RunFolders) -> Iterator[None]:
                 "for it, or change a parameter"
             ) from None
         yield
+
+
+def curves(folders: RunFolders, folds: int) -> pd.DataFrame:
+    """Return the curves of all folds: columns fold, epoch, loss, accuracy, uar, ...
+
+    Args:
+        folders: A run.
+        folds: Number of its folds.
+
+    Raises:
+        FileNotFoundError: If the curves of a fold are missing.
+    """
+    tables = []
+    for fold in range(1, folds + 1):
+        path = folders.curves(fold)
+        if not path.is_file():
+            raise FileNotFoundError(f"no curves at {path}; run 02_train again")
+        tables.append(pd.read_csv(path).assign(fold=fold))
+    return pd.concat(tables, ignore_index=True)
+
+
+def chosen_epochs(manifest: Mapping[str, Any]) -> dict[int, int]:
+    """Return the epoch that was tested in every fold."""
+    return {entry["fold"]: entry["epoch_chosen"] for entry in manifest["folds"]}
+
+
+def listing(folders: RunFolders) -> list[str]:
+    """Return the files of a run relative to its workspace, hidden ones left out."""
+    found = [
+        path
+        for folder in (folders.models, folders.logs, folders.results)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    ]
+    return [path.relative_to(folders.workspace.root).as_posix() for path in found]

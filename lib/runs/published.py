@@ -10,8 +10,6 @@ from typing import Any
 import pandas as pd
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "data" / "published.csv"
-# The front end that published systems share with the preset of this name.
-_WORDS = {"last": "the last epoch", "validation": "validation", "test": "the test fold"}
 _COLUMNS = (
     "corpus system run_id protocol published_protocol comparable why_not "
     "uar published_uar uar_difference war published_war war_difference "

@@ -142,10 +142,13 @@ def _warning(document: Mapping[str, Any]) -> str:
     sides = [
         (set(_speakers(fold, "train")), set(_speakers(fold, "test"))) for fold in folds
     ]
-    if any(train & test for train, test in sides):
-        marks.append("speakers shared")
-    elif any(side <= {""} for pair in sides for side in pair):
+    if any(not (train - {""} and test - {""}) for train, test in sides):
         marks.append("speakers unknown")
+    elif any(train & test for train, test in sides):
+        marks.append("speakers shared")
+    basis = document.get("metrics", {}).get("pooled", {}).get("interval", {})
+    if basis.get("reliable") is False:
+        marks.append("interval indicative only")
     return ", ".join(marks)
 
 

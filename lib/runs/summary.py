@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from openpyxl import Workbook
+from openpyxl.worksheet.hyperlink import Hyperlink
 from openpyxl.worksheet.worksheet import Worksheet
 
 from lib import paths
@@ -162,7 +163,9 @@ def _combined_block(
     averages = reports[:, -len(SUMMARY_ROWS) :].mean(axis=0)
     heading(sheet, top, f"{run.corpus} · {run.model}", 5)
     put(sheet, top + 1, 1, run.marks)
-    sheet.cell(top + 1, 1).hyperlink = f"#'{name}'!A1"
+    link = sheet.cell(top + 1, 1)
+    link.hyperlink = Hyperlink(ref=link.coordinate, location=f"'{name}'!A1")
+    link.style = "Hyperlink"
     put(sheet, top + 2, 1, f"Emotions: {len(run.label_names)}")
     put(sheet, top + 2, 2, f"Fold: {len(tables)}")
     for column, title, value in (

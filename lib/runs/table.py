@@ -134,7 +134,9 @@ def newest_run(
     matching = trained[(hits == len(wanted)) & (trained["status"] == "done")]
     if matching.empty:
         raise FileNotFoundError(_nothing_found(trained, hits, wanted, Path(results)))
-    times = pd.to_datetime(matching["finished"], utc=True, errors="coerce")
+    times = pd.to_datetime(
+        matching["finished"], utc=True, format="ISO8601", errors="coerce"
+    )
     return (
         matching.assign(_time=times)
         .sort_values(["_time", "run_id"], na_position="first")["run_id"]

@@ -13,8 +13,11 @@ from papermill.exceptions import PapermillExecutionError
 
 from lib.corpora import demo
 from lib.paths import REPOSITORY, Workspace, find_workspace
+from lib.tools import kernels
 
 CHAPTERS = ("01_preprocess", "02_train", "03_test", "04_tsne", "05_results")
+# What fits a terminal; the table itself has more.
+SHOWN = ("corpus", "model", "protocol", "uar", "uar_low", "uar_high", "war", "macro_f1")
 
 
 def run(notebooks: Sequence[Path], folder: Path) -> None:
@@ -42,7 +45,11 @@ def run(notebooks: Sequence[Path], folder: Path) -> None:
 def _execute(notebook: Path, executed: Path) -> None:
     try:
         papermill.execute_notebook(
-            str(notebook), str(executed), progress_bar=False, cwd=str(notebook.parent)
+            str(notebook),
+            str(executed),
+            progress_bar=False,
+            cwd=str(notebook.parent),
+            config=kernels.CONFIG,
         )
     except PapermillExecutionError as error:
         raise RuntimeError(
@@ -60,7 +67,9 @@ def report(workspace: Workspace, executed: Path) -> str:
     table = workspace.results / "leaderboard.csv"
     if not table.is_file():
         raise FileNotFoundError(f"{table} is missing, which 05_results writes.")
-    results = pd.read_csv(table).to_string(index=False, float_format="{:.3f}".format)
+    runs = pd.read_csv(table)
+    runs = runs.loc[runs["corpus"] == demo.CORPUS.name, list(SHOWN)]
+    results = runs.to_string(index=False, float_format="{:.3f}".format)
     folders = sorted({figure.parent for figure in workspace.results.rglob("*.png")})
     figures = "\n".join(f"  {_shown(folder)}" for folder in folders) or "  none"
     return (

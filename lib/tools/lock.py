@@ -90,8 +90,10 @@ def lock(name: str, upgrade: bool = False) -> Path:
         )
         if done.returncode:
             raise RuntimeError(f"{listed.name}: {done.stderr.strip()}")
-        pins = target.read_text("utf-8")
-    write_text(listed, HEADER.format(python=PYTHON) + pins)
+        text = HEADER.format(python=PYTHON) + target.read_text("utf-8")
+    # An untouched list keeps its time, so that `make setup` has nothing to do.
+    if not listed.exists() or listed.read_text("utf-8") != text:
+        write_text(listed, text)
     return listed
 
 

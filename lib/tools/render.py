@@ -20,7 +20,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 from lib.paths import REPOSITORY, write_text
-from lib.tools import outputs
+from lib.tools import kernels, outputs
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 # A browser opens it at once, and the repository stays light.
@@ -108,6 +108,7 @@ def render(path: Path) -> None:
     notebook.metadata = NotebookNode(kernelspec=KERNEL)
     client = NotebookClient(
         notebook,
+        config=kernels.CONFIG,
         timeout=None,
         kernel_name=KERNEL["name"],
         coalesce_streams=True,

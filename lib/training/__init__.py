@@ -1,9 +1,18 @@
 """Fit a fold, fit all folds of a run, go on after a cut, and test what was saved."""
 
 from lib.training.study import make_folds, resolve, train
-from lib.training.testing import load_fold, official_run, protocol_label, retest
+from lib.training.testing import (
+    caveats,
+    find_run,
+    load_fold,
+    official_run,
+    protocol_label,
+    retest,
+)
 
 __all__ = [
+    "caveats",
+    "find_run",
     "load_fold",
     "make_folds",
     "protocol_label",

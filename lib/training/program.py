@@ -110,7 +110,7 @@ class Program:
         )
         self.model.optimizer.build(self.model.trainable_variables)
         self._fresh_optimizer = [
-            np.array(variable) for variable in self.model.optimizer.variables
+            variable.numpy() for variable in self.model.optimizer.variables
         ]
 
     def reset(self, seed: int) -> None:
@@ -156,9 +156,9 @@ class Program:
 
     def state(self) -> dict[str, np.ndarray]:
         """Return copies of all that the next step depends on."""
-        network = {f"v{i}": np.array(v) for i, v in enumerate(self._variables)}
+        network = {f"v{i}": v.numpy() for i, v in enumerate(self._variables)}
         optimizer = self.model.optimizer.variables
-        return network | {f"o{i}": np.array(v) for i, v in enumerate(optimizer)}
+        return network | {f"o{i}": v.numpy() for i, v in enumerate(optimizer)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go back to a state."""

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 
@@ -256,20 +257,28 @@ def _train_folds(
     return outcomes
 
 
+def _count_parameters(configuration: Mapping[str, Any], features: FeatureSet) -> int:
+    """Return the number of trainable parameters of a run's network."""
+    return models.trainable_parameters(_build(configuration, features))
+
+
+def _build(configuration: Mapping[str, Any], features: FeatureSet) -> keras.Model:
+    """Return the untrained network of a run."""
+    return models.build_model(
+        configuration["model"],
+        features.x.shape[1:],
+        len(features.label_names),
+        **configuration["model_options"],
+    )
+
+
 def _program(configuration: Mapping[str, Any], features: FeatureSet) -> Program:
     """Return the compiled network of a run."""
-    shape = features.x.shape[1:]
-    num_classes = len(features.label_names)
     recipe = Recipe(
         **{name: configuration[name] for name in Recipe.__dataclass_fields__}
     )
-    return Program(
-        lambda: models.build_model(
-            configuration["model"], shape, num_classes, **configuration["model_options"]
-        ),
-        recipe,
-        num_classes,
-    )
+    num_classes = len(features.label_names)
+    return Program(lambda: _build(configuration, features), recipe, num_classes)
 
 
 def _complete(
@@ -289,9 +298,11 @@ def _complete(
         [outcome.embeddings for outcome in outcomes],
     )
     weights = [folders.model(fold.number) for fold in folds]
+    configuration = document["config"]
     document |= {
         "status": "done",
         "finished": manifest.now(),
+        "parameters": _count_parameters(configuration, features),
         "seconds": round(sum(outcome.seconds for outcome in outcomes), 3),
         "metrics": metrics.pooled_and_folds(table),
         "artefacts": manifest.artefacts(

@@ -1,4 +1,4 @@
-"""Test what a run has saved, and test weights that others have trained."""
+"""Find a run, test what it or others have saved, and say what a score is worth."""
 
 from __future__ import annotations
 
@@ -18,9 +18,76 @@ from lib.features import FeatureSet
 from lib.models import official
 from lib.protocols import PROTOCOLS, Fold
 from lib.runs import RunFolders, manifest
-from lib.training.study import describe_data, describe_fold, write_outcomes
+from lib.training.study import (
+    describe_data,
+    describe_fold,
+    make_folds,
+    write_outcomes,
+)
 
 BATCH = 128
+OFFICIAL = "official weights"  # what the manifest calls a test of such weights
+_ANY_SEED = config.Parameters.model_fields["seed"].default
+
+
+def find_run(
+    cfg: config.Parameters, features: FeatureSet, device: Device
+) -> RunFolders:
+    """Return the finished run that the parameters speak of.
+
+    With `weights_dir`, official weights are tested, unless they have been
+    before. Else it is `run_id`, or the newest finished run of the same corpus,
+    features and model; protocol and folds count if they are given, and the seed
+    if it is not the one that stands in every notebook.
+
+    Args:
+        cfg: The notebook's parameters.
+        features: The features they ask for.
+        device: The device in force, for the manifest of official weights.
+
+    Raises:
+        FileNotFoundError: If there is no such run, or a weight file is missing;
+            the message names the command that makes the run.
+        ValueError: If the parameters contradict each other, or the run was
+            trained on other features.
+    """
+    if cfg.weights_dir:
+        if cfg.run_id:
+            raise ValueError("give run_id or weights_dir, not both")
+        return official_run(cfg, features, make_folds(cfg, features), device=device)
+    if cfg.weights_format:
+        raise ValueError("weights_format without weights_dir: give the folder too")
+    run_id = runs.table.newest_run(
+        cfg.folders.results,
+        corpus=features.about["corpus"],
+        features=features.about["features"],
+        model=cfg.model,
+        protocol=cfg.protocol,
+        folds=cfg.folds,
+        seed=None if cfg.seed == _ANY_SEED else cfg.seed,
+        run_id=cfg.run_id,
+    )
+    folders = RunFolders(cfg.folders, run_id)
+    _require_features(manifest.read(folders.manifest), features)
+    return folders
+
+
+def _require_features(document: dict[str, Any], features: FeatureSet) -> None:
+    """Raise ValueError unless a run was trained on exactly these features."""
+    run_id, about = document["run_id"], features.about
+    for name in ("corpus", "features"):
+        if document["config"][name] != about[name]:
+            raise ValueError(
+                f"run {run_id} was trained on {name} '{document['config'][name]}', "
+                f"the parameters ask for '{about[name]}'. Set corpus, features and "
+                "feature_options as they were in 02_train."
+            )
+    if document["data"]["x_sha256"] != about["x_sha256"]:
+        raise ValueError(
+            f"run {run_id} was trained on other features than those now in MFCC: the "
+            "audio, or a library that reads it, has changed since. Run 02_train again "
+            "with overwrite=True."
+        )
 
 
 def predict(model: keras.Model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -31,43 +98,45 @@ def predict(model: keras.Model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def retest(
-    folders: RunFolders, features: FeatureSet, *, verbose: int = 1
+    folders: RunFolders,
+    features: FeatureSet,
+    *,
+    weights_dir: str = "",
+    verbose: int = 1,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Load the saved network of every fold and predict its test rows again.
 
     Args:
         folders: A finished run.
         features: The features it was trained on.
+        weights_dir: Folder of the weights, for a run of official ones.
         verbose: 1 for a progress bar.
 
     Returns:
         The predictions, in the order of the run's own, and the embeddings.
 
     Raises:
+        FileNotFoundError: If a file of weights is gone.
         ValueError: If the features are not those of the run, or a file of
             weights was changed since.
     """
     document = manifest.read(folders.manifest)
-    if document["data"]["x_sha256"] != features.about["x_sha256"]:
-        raise ValueError(
-            f"run {folders.run_id} was trained on other features than those now in "
-            "MFCC. Run 02_train again with overwrite=True."
-        )
+    _require_features(document, features)
     recorded = runs.predictions.read(folders.predictions)
     row_of = {file: row for row, file in enumerate(features.file)}
+    columns = runs.predictions.probability_columns(features.label_names)
     tables, embeddings = [], []
     for fold in _bar(sorted(recorded["fold"].unique()), verbose):
         part = recorded[recorded["fold"] == fold]
-        rows = np.array([row_of[file] for file in part["file"]])
-        model = load_fold(folders, int(fold), document)
-        probabilities, embedding = predict(model, features.x[rows])
-        columns = runs.predictions.probability_columns(features.label_names)
-        tables.append(
-            part.assign(
-                y_pred=probabilities.argmax(axis=1),
-                **dict(zip(columns, probabilities.T, strict=True)),
-            )
-        )
+        x = features.x[[row_of[file] for file in part["file"]]]
+        if document.get("kind") == OFFICIAL:
+            file = _official_file(weights_dir, folders, int(fold), document)
+            model = official.load_official(file, x.shape[1:], len(columns))
+        else:
+            model = load_fold(folders, int(fold), document)
+        probabilities, embedding = predict(model, x)
+        answers = dict(zip(columns, probabilities.T, strict=True))
+        tables.append(part.assign(y_pred=probabilities.argmax(axis=1), **answers))
         embeddings.append(embedding)
     return pd.concat(tables), np.concatenate(embeddings)
 
@@ -128,13 +197,14 @@ def official_run(
     files = official.fold_files(Path(cfg.weights_dir).expanduser(), len(folds))
     document = _describe(cfg, features, folds, files, device)
     folders = RunFolders(cfg.folders, document["run_id"])
-    if _finished(folders) and not cfg.overwrite:
+    if _finished(folders, document["data"]) and not cfg.overwrite:
         return folders
     with manifest.only_one(folders):
         manifest.write(folders.manifest, document)
         shape, classes = features.x.shape[1:], len(features.label_names)
         rows, probabilities, embeddings = [], [], []
-        for fold, file in _bar(list(zip(folds, files, strict=True)), cfg.verbose):
+        pairs = list(zip(folds, files, strict=True))
+        for fold, file in _bar(pairs, cfg.verbose):
             model = official.load_official(file, shape, classes)
             pair = predict(model, features.x[fold.test])
             rows.append(fold.test)
@@ -156,12 +226,37 @@ def official_run(
     return folders
 
 
-def _finished(folders: RunFolders) -> bool:
-    """Tell whether a run is done."""
+def _official_file(
+    weights_dir: str, folders: RunFolders, fold: int, document: dict[str, Any]
+) -> Path:
+    """Return the weight file that a run of official weights tested in a fold.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If no folder is given, or its file is another one.
+    """
+    known = document["config"]["weights_sha256"]
+    if not weights_dir:
+        raise ValueError(
+            f"run {folders.run_id} tested official weights, of which it keeps no "
+            "copy; set weights_dir to their folder"
+        )
+    file = official.fold_files(Path(weights_dir).expanduser(), len(known))[fold - 1]
+    if paths.sha256_file(file) != known[fold - 1]:
+        raise ValueError(
+            f"{file} is not the file that run {folders.run_id} tested; leave run_id "
+            "empty to test it as a run of its own"
+        )
+    return file
+
+
+def _finished(folders: RunFolders, data: dict[str, Any]) -> bool:
+    """Tell whether a run is done, on these data."""
     try:
-        return manifest.read(folders.manifest)["status"] == "done"
+        known = manifest.read(folders.manifest)
     except (FileNotFoundError, ValueError):
         return False
+    return (known["status"], known["data"]) == ("done", data)
 
 
 def _describe(
@@ -185,6 +280,9 @@ def _describe(
         "weights_format": "timnet_hdf5",
         "weights_sha256": [paths.sha256_file(file) for file in files],
     }
+    # The authors published them when their code still kept the epoch that was
+    # best on the test fold (until August 2023).
+    unrecorded = {"epochs_run": None, "epoch_chosen": None, "chosen_on": "test"}
     return {
         "schema_version": manifest.SCHEMA_VERSION,
         "run_id": config.make_run_id(configuration),
@@ -192,18 +290,14 @@ def _describe(
         "created": manifest.now(),
         "finished": None,
         "error": None,
-        "kind": "official weights",
+        "kind": OFFICIAL,
         "config": configuration,
-        "synthetic": False,
+        "synthetic": bool(features.about["synthetic"]),
         "code": manifest.git_state(),
         "environment": manifest.environment(),
         "device": dataclasses.asdict(device),
         "data": describe_data(features),
-        "folds": [
-            describe_fold(fold, features)
-            | {"epochs_run": None, "epoch_chosen": None, "chosen_on": "unknown"}
-            for fold in folds
-        ],
+        "folds": [describe_fold(fold, features) | unrecorded for fold in folds],
     }
 
 
@@ -213,5 +307,40 @@ def _bar(items: list, verbose: int) -> Iterable:
 
 def protocol_label(document: dict[str, Any]) -> str:
     """Return the protocol of a run with its warnings, for titles."""
-    label = PROTOCOLS[document["config"]["protocol"]].label
+    if document.get("kind") == OFFICIAL:
+        # Whatever the parameters say: this is how the authors chose the epoch.
+        label = f"official weights; {PROTOCOLS['paper_best'].label}"
+    else:
+        label = PROTOCOLS[document["config"]["protocol"]].label
     return f"{label}; synthetic speech" if document["synthetic"] else label
+
+
+def caveats(document: dict[str, Any]) -> list[str]:
+    """Return in sentences what keeps a run's score from being taken at face value.
+
+    Args:
+        document: The manifest of a finished run.
+    """
+    folds = document["folds"]
+    said = []
+    if document["synthetic"]:
+        said.append("The speech is generated; its scores say nothing about people.")
+    if document.get("kind") == OFFICIAL:
+        said.append("The weights are the TIM-Net authors', made by their own code.")
+    if any(fold.get("chosen_on") == "test" for fold in folds):
+        said.append(
+            "The epoch was chosen on the test fold: the score is the best of many "
+            "tries on the very clips that test, and no honest one."
+        )
+    sides = [
+        (set(fold["train"]["speakers"]), set(fold["test"]["speakers"]))
+        for fold in folds
+    ]
+    if any("" in train | test for train, test in sides):
+        said.append("Speakers are not known: the same voice may train and test.")
+    elif shared := sum(bool(train & test) for train, test in sides):
+        said.append(
+            f"In {shared} of {len(folds)} folds people who test have trained too: "
+            "for people never heard, expect less."
+        )
+    return said

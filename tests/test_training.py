@@ -1,0 +1,392 @@
+"""Runs are complete, repeatable, and survive being killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import tiny_features
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lib import config, runs, training
+from lib.device import derived_seed, select
+from lib.losses import smoothed_labels
+from lib.paths import REPOSITORY
+from lib.runs import RunFolders
+from lib.training.fold import Outcome
+from lib.training.program import Program, Recipe
+
+OPTIONS = {"dilations": 2, "filters": 5}
+
+
+def run(workspace, data, **given):
+    """Train a small run; return its folders."""
+    values = {"epochs": 4, "folds": 3, "batch_size": 8, "model_options": OPTIONS}
+    overwrite = given.pop("overwrite", False)
+    cfg = config.validated({"workspace": str(workspace)} | values | given)
+    return training.train(
+        training.resolve(cfg, data, {}),
+        data,
+        training.make_folds(cfg, data),
+        cfg.folders,
+        device=select("cpu"),
+        overwrite=overwrite,
+        verbose=0,
+    )
+
+
+def document(folders):
+    return json.loads(folders.manifest.read_text())
+
+
+def test_a_run_leaves_all_its_files(tmp_path, tiny):
+    folders = run(tmp_path, tiny)
+    manifest = document(folders)
+    assert manifest["status"] == "done"
+    assert folders.run_id.startswith("TINY-timnet-speaker-s46-")
+    table = runs.predictions.read(folders.predictions)
+    assert sorted(table["file"]) == tiny.file.tolist()
+    expected = "file speaker sex fold y_true y_pred p_class_0 p_class_1 p_class_2"
+    assert list(table.columns) == expected.split()
+    probabilities = table.filter(like="p_").to_numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert (probabilities.argmax(axis=1) == table["y_pred"]).all()
+    with np.load(folders.embeddings) as embeddings:
+        assert embeddings["file"].tolist() == table["file"].tolist()
+        assert embeddings["z"].dtype == np.float32
+        assert embeddings["z"].shape == (48, 5)
+    for fold in (1, 2, 3):
+        curves = pd.read_csv(folders.curves(fold))
+        assert curves["epoch"].tolist() == [1, 2, 3, 4]
+        assert {"loss", "accuracy", "uar", "val_loss", "val_uar"} <= set(curves)
+        events = EventAccumulator(str(folders.events(fold))).Reload()
+        logged = [event.value for event in events.Scalars("uar/validation")]
+        np.testing.assert_allclose(logged, curves["val_uar"], atol=1e-6)
+    files = {item["path"] for item in manifest["artefacts"]}
+    assert f"Models/{folders.run_id}/fold_03.keras" in files
+
+
+def test_scores_in_the_manifest_are_those_of_the_predictions(tmp_path, tiny):
+    from sklearn.metrics import accuracy_score, recall_score
+
+    folders = run(tmp_path, tiny)
+    table = runs.predictions.read(folders.predictions)
+    pooled = document(folders)["metrics"]["pooled"]
+    uar = recall_score(table["y_true"], table["y_pred"], average="macro")
+    assert pooled["uar"] == pytest.approx(uar)
+    assert pooled["war"] == pytest.approx(
+        accuracy_score(table["y_true"], table["y_pred"])
+    )
+
+
+def test_the_saved_network_is_the_tested_one(tmp_path, tiny):
+    folders = run(tmp_path, tiny)
+    table = runs.predictions.read(folders.predictions)
+    for fold in (1, 2, 3):
+        part = table[table["fold"] == fold]
+        rows = [tiny.file.tolist().index(file) for file in part["file"]]
+        model = keras.saving.load_model(folders.model(fold), compile=False)
+        np.testing.assert_allclose(
+            model(tiny.x[rows]), part.filter(like="p_"), atol=1e-5
+        )
+
+
+def test_the_tested_epoch_is_the_best_on_validation_and_the_last_is_kept(
+    tmp_path, tiny
+):
+    folders = run(tmp_path, tiny, epochs=8, learning_rate=0.05)
+    earlier = 0
+    for entry in document(folders)["folds"]:
+        curves = pd.read_csv(folders.curves(entry["fold"]))
+        ranked = curves.sort_values(
+            ["val_uar", "val_loss", "epoch"], ascending=[False, True, True]
+        )
+        assert entry["epoch_chosen"] == ranked["epoch"].iloc[0]
+        assert entry["chosen_on"] == "validation"
+        is_earlier = entry["epoch_chosen"] < 8
+        assert folders.last_weights(entry["fold"]).is_file() == is_earlier
+        earlier += is_earlier
+    assert earlier, "choose data for which an earlier epoch wins"
+
+
+def test_paper_tests_the_last_epoch_and_never_looks_at_the_test_fold(tmp_path, tiny):
+    folders = run(tmp_path / "a", tiny, protocol="paper")
+    assert "val_loss" not in pd.read_csv(folders.curves(1))
+    assert [entry["epoch_chosen"] for entry in document(folders)["folds"]] == [4] * 3
+    # Other test clips: training must not notice.
+    other = tiny_features()
+    tested = training.make_folds(
+        config.validated({"protocol": "paper", "folds": 3}), tiny
+    )[0].test
+    other.x[tested] += 5.0
+    changed = run(tmp_path / "b", other, protocol="paper")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(folders.curves(1)).drop(columns="seconds"),
+        pd.read_csv(changed.curves(1)).drop(columns="seconds"),
+    )
+
+
+def test_paper_best_says_that_it_leaks(tmp_path, tiny):
+    folders = run(tmp_path, tiny, protocol="paper_best")
+    for entry in document(folders)["folds"]:
+        assert entry["validation_is_test"]
+        assert entry["chosen_on"] == "test"
+        curves = pd.read_csv(folders.curves(entry["fold"]))
+        best = curves["val_accuracy"].max()
+        assert curves["val_accuracy"][entry["epoch_chosen"] - 1] == best
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path, tiny):
+    first = run(tmp_path / "a", tiny)
+    again = run(tmp_path / "b", tiny)
+    other = run(tmp_path / "c", tiny, seed=47)
+    assert first.predictions.read_bytes() == again.predictions.read_bytes()
+    assert other.predictions.read_bytes() != first.predictions.read_bytes()
+
+
+def test_a_fold_does_not_depend_on_the_folds_before_it(tmp_path, tiny):
+    folders = run(tmp_path, tiny)
+    before = folders.predictions.read_bytes()
+    # As after a cut: the first and last fold are done, the second is not.
+    manifest = document(folders) | {"status": "running"}
+    folders.manifest.write_text(json.dumps(manifest))
+    folders.outcome(2).unlink()
+    folders.model(2).unlink()
+    run(tmp_path, tiny)
+    assert folders.predictions.read_bytes() == before
+
+
+def test_a_finished_run_is_not_touched(tmp_path, tiny):
+    folders = run(tmp_path, tiny)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("fold_*")}
+    run(tmp_path, tiny)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("fold_*")} == (
+        stamps
+    )
+    run(tmp_path, tiny, overwrite=True)
+    assert folders.model(1).stat().st_mtime_ns != stamps[folders.model(1)]
+
+
+def test_other_audio_under_the_same_id_is_refused(tmp_path, tiny):
+    run(tmp_path, tiny)
+    with pytest.raises(ValueError, match="audio has changed.*overwrite=True"):
+        run(tmp_path, tiny_features(seed=1))
+
+
+def test_a_failure_is_recorded_and_the_same_command_goes_on(tmp_path, tiny):
+    broken = tiny_features()
+    broken.x[:] = np.nan
+    with pytest.raises(FloatingPointError, match="loss is nan; lower learning_rate"):
+        run(tmp_path, broken)
+    (path,) = tmp_path.glob("Results/*/run.json")
+    manifest = json.loads(path.read_text())
+    assert manifest["status"] == "failed"
+    assert "loss is nan" in manifest["error"]
+
+
+def test_two_processes_cannot_train_the_same_run(tmp_path, tiny):
+    folders = run(tmp_path, tiny)
+    with runs.manifest.only_one(folders):
+        with pytest.raises(RuntimeError, match="another process"):
+            run(tmp_path, tiny, overwrite=True)
+
+
+def test_unknown_model_options_are_named(tmp_path, tiny):
+    with pytest.raises(ValueError, match="model_options.*'dilation'.*'dilations'"):
+        run(tmp_path, tiny, model_options={"dilation": 3})
+
+
+# --- label smoothing -----------------------------------------------------------------
+
+
+def test_smoothing_is_the_formula_and_leaves_the_labels_alone():
+    y = np.array([2, 0])
+    smooth = smoothed_labels(y, 4, 0.1)
+    np.testing.assert_allclose(smooth[0], [0.025, 0.025, 0.925, 0.025], atol=1e-7)
+    np.testing.assert_allclose(smooth.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(y, [2, 0])
+    np.testing.assert_array_equal(smoothed_labels(y, 4, 0.0), np.eye(4)[[2, 0]])
+
+
+def test_smoothing_does_not_touch_validation(tmp_path, tiny):
+    folders = run(tmp_path, tiny, epochs=6)
+    curves = pd.read_csv(folders.curves(1))
+    cfg = config.validated({"folds": 3})
+    fold = training.make_folds(cfg, tiny)[0]
+    entry = document(folders)["folds"][0]
+    model = keras.saving.load_model(folders.model(1), compile=False)
+    probabilities = np.asarray(model(tiny.x[fold.validation]))
+    plain = -np.log(
+        probabilities[np.arange(len(fold.validation)), tiny.y[fold.validation]]
+    )
+    assert curves["val_loss"][entry["epoch_chosen"] - 1] == pytest.approx(
+        plain.mean(), abs=1e-4
+    )
+
+
+# --- the compiled step ---------------------------------------------------------------
+
+
+def test_an_epoch_is_that_of_keras_fit(tiny):
+    """The same weights, order and labels through `fit` give the same network."""
+    from lib import models
+
+    recipe = Recipe(1, 16, 1e-2, 0.93, 0.98, 1e-8, 0.1)
+    shape = tiny.x.shape[1:]
+    program = Program(
+        lambda: models.build_model("timnet", shape, 3, dropout=0.0, **OPTIONS),
+        recipe,
+        3,
+    )
+    program.reset(1)
+    twin = models.build_model("timnet", shape, 3, dropout=0.0, **OPTIONS)
+    twin.set_weights(program.network.get_weights())
+    labels = smoothed_labels(tiny.y, 3, 0.1)
+    order = np.random.default_rng(0).permutation(48)
+    row = program.train_epoch(tiny.x, labels, order)
+    twin.compile(
+        keras.optimizers.Adam(1e-2, 0.93, 0.98, 1e-8), "categorical_crossentropy"
+    )
+    history = twin.fit(
+        tiny.x[order], labels[order], batch_size=16, shuffle=False, verbose=0
+    )
+    assert row["loss"] == pytest.approx(history.history["loss"][0], abs=1e-5)
+    for ours, theirs in zip(
+        program.network.get_weights(), twin.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_reset_forgets_the_fold_before(tiny):
+    from lib import models
+
+    recipe = Recipe(1, 16, 1e-2, 0.93, 0.98, 1e-8, 0.1)
+    program = Program(
+        lambda: models.build_model("timnet", tiny.x.shape[1:], 3, **OPTIONS), recipe, 3
+    )
+    labels, order = smoothed_labels(tiny.y, 3, 0.1), np.arange(48)
+    program.reset(1)
+    program.train_epoch(tiny.x, labels, order)
+    first = program.state()
+    program.reset(2)
+    program.train_epoch(tiny.x, labels, order)
+    program.reset(1)
+    program.train_epoch(tiny.x, labels, order)
+    again = program.state()
+    assert first.keys() == again.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+
+
+def test_predictions_do_not_depend_on_the_batch(tiny):
+    from lib import models
+
+    recipe = Recipe(1, 16, 1e-2, 0.93, 0.98, 1e-8, 0.1)
+    program = Program(
+        lambda: models.build_model("timnet", tiny.x.shape[1:], 3, **OPTIONS), recipe, 3
+    )
+    whole, embedding = program.predict(np.tile(tiny.x, (4, 1, 1)))
+    assert whole.shape == (192, 3)
+    assert embedding.shape == (192, 5)
+    np.testing.assert_allclose(whole[:1], program.predict(tiny.x[:1])[0], atol=1e-6)
+
+
+def test_derived_seeds_differ_between_folds_and_seeds():
+    seeds = {derived_seed(seed, fold) for seed in range(20) for fold in range(20)}
+    assert len(seeds) == 400
+
+
+# --- kill -9 -------------------------------------------------------------------------
+
+
+def start(workspace, epochs=25):
+    command = [sys.executable, "tests/run_tiny.py", str(workspace), str(epochs)]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(process, seconds):
+    """Wait for a process; tell whether it has ended by then."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def progress(workspace):
+    """Return finished folds and the epoch that the running fold's checkpoint holds."""
+    folds = list(workspace.glob("logs/*/fold_0?.npz"))
+    epochs = 0
+    for path in workspace.glob("logs/*/fold_0?.checkpoint.npz"):
+        try:
+            with np.load(path) as file:
+                epochs = json.loads(str(file["rest"]))["epoch"]
+        except (OSError, ValueError):
+            continue
+    return len(folds), epochs
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_a_run_ends_as_if_undisturbed(tmp_path):
+    undisturbed = start(tmp_path / "a")
+    output = undisturbed.communicate()[0]
+    assert undisturbed.returncode == 0, output
+    (expected,) = (tmp_path / "a").glob("Results/*/predictions.csv")
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "big"))
+    workspace, seen = tmp_path / "b", []
+    for _ in range(10):
+        process = start(workspace)
+        # Wait until this attempt has got further than the last one, then a while.
+        before = seen[-1] if seen else (0, 0)
+        while not ended(process, 0.05) and progress(workspace) <= before:
+            continue
+        if not ended(process, float(rng.uniform(0, 0.8))):
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+        seen.append(progress(workspace))
+        for path in workspace.glob("Results/*/run.json"):
+            json.loads(path.read_text())  # whole at any moment
+        for path in workspace.glob("Results/*/predictions.csv"):
+            assert path.read_bytes() == expected.read_bytes()
+    assert len(set(seen)) >= 4, f"the cuts fell on the same moment: {seen}"
+    last = start(workspace)
+    output = last.communicate()[0]
+    assert last.returncode == 0, output
+    (path,) = workspace.glob("Results/*/predictions.csv")
+    assert path.read_bytes() == expected.read_bytes()
+    assert not list(workspace.rglob(".partial-*"))
+    assert not list(workspace.rglob("*.checkpoint.npz"))
+
+
+def test_a_damaged_checkpoint_or_outcome_starts_the_fold_again(tmp_path, tiny):
+    folders = run(tmp_path, tiny)
+    before = folders.predictions.read_bytes()
+    manifest = document(folders) | {"status": "running"}
+    folders.manifest.write_text(json.dumps(manifest))
+    folders.outcome(3).write_bytes(b"half")
+    folders.checkpoint(3).write_bytes(folders.outcome(1).read_bytes()[:500])
+    assert Outcome.load(folders.outcome(3)) is None
+    run(tmp_path, tiny)
+    assert folders.predictions.read_bytes() == before
+
+
+def test_folders_of_a_run_are_those_of_the_design(tmp_path):
+    from lib.paths import find_workspace
+
+    folders = RunFolders(find_workspace(str(tmp_path)), "X")
+    assert folders.model(1) == tmp_path / "Models" / "X" / "fold_01.keras"
+    assert folders.manifest == tmp_path / "Results" / "X" / "run.json"
+    assert folders.curves(2) == tmp_path / "logs" / "X" / "fold_02.csv"
