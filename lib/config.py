@@ -37,7 +37,7 @@ Features = Literal[
 OWN_FEATURES = {"timnet": "timnet"}
 # Full studies follow the paper; DEMO has to finish while a class is watching.
 OWN_EPOCHS, OWN_BATCH_SIZE = 500, 64
-OWN_EPOCHS_DEMO, OWN_BATCH_SIZE_DEMO = 30, 16
+OWN_EPOCHS_DEMO, OWN_BATCH_SIZE_DEMO = 20, 16
 # Official weights were trained and have to be tested on random folds.
 OWN_PROTOCOL, OWN_PROTOCOL_OF_WEIGHTS = "speaker", "paper"
 
@@ -93,7 +93,7 @@ class Parameters(BaseModel):
     )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to run")
     fold_parallel: Literal["auto", "off"] = Field(
-        "auto", description="train folds together where the backend allows it"
+        "auto", description="kept for later: folds train one after the other so far"
     )
     overwrite: bool = Field(False, description="make again what is already there")
     ignore_problems: bool = Field(

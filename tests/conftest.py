@@ -9,12 +9,14 @@ from lib.features import FeatureSet
 from lib.features.store import array_hash
 
 
-def tiny_features(seed=0, clips=48, frames=20, coefficients=5, classes=3, speakers=6):
+def tiny_features(
+    seed=0, clips=48, frames=20, coefficients=5, classes=3, speakers=6, signal=1.0
+):
     """Return separable random features of a few speakers."""
     rng = np.random.default_rng(seed)
     y = np.repeat(np.arange(classes), clips // classes)
     turn = np.tile(np.arange(clips // classes), classes)
-    centres = rng.normal(size=(classes, 1, coefficients))
+    centres = signal * rng.normal(size=(classes, 1, coefficients))
     x = centres[y] + rng.normal(size=(clips, frames, coefficients))
     x = x.astype(np.float32)
     labels = [f"class_{index}" for index in range(classes)]

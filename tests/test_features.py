@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lib import features
+from lib import corpora, features
 from lib.corpora.base import Corpus, Tags, Utterance
 from lib.features.official import read_official
 from lib.paths import REPOSITORY
@@ -283,6 +283,57 @@ def test_official_arrays_are_imported(corpus, tmp_path):
     other = dataclasses.replace(corpus, counts={"calm": 2, "loud": 4})
     with pytest.raises(ValueError, match=r"\[3, 3\].*\[2, 4\]"):
         features.import_official(tmp_path / "TINY.npy", other)
+
+
+def stems(rows):
+    return [file.rsplit("/")[-1].removesuffix(".wav") for file, _ in rows]
+
+
+def test_rows_of_the_official_arrays_are_known_without_audio(tmp_path):
+    if not ORACLES.is_file():
+        pytest.skip("the official answers are not beside the repository")
+    oracle = np.load(ORACLES)
+    ravdess = corpora.get("RAVDESS")
+    rows = features.official_tags(ravdess, tmp_path / "none")
+    official = [name.removesuffix(".wav") for name in oracle["files"].tolist()]
+    assert stems(rows) == official
+    y = [ravdess.labels.index(tags.label) for _, tags in rows]
+    assert y == oracle["y"].tolist()
+
+
+def test_rows_of_the_official_arrays_take_the_names_of_the_audio_at_hand(tmp_path):
+    demo = corpora.get("DEMO")
+    clip = tmp_path / "elsewhere" / "f1_angry_t2.wav"
+    clip.parent.mkdir()
+    soundfile.write(clip, speech_like(0.5, 16_000), 16_000)
+    rows = features.official_tags(demo, tmp_path)
+    assert len(rows) == sum(demo.counts.values())
+    by_stem = dict(zip(stems(rows), rows, strict=True))
+    assert by_stem["f1_angry_t2"][0] == "elsewhere/f1_angry_t2.wav"
+    assert by_stem["f1_angry_t3"][0] == "f1_angry_t3.wav"
+    assert by_stem["f1_angry_t3"][1].speaker == "f1"
+
+
+def test_adopted_arrays_are_a_feature_file_with_speakers(tmp_path):
+    demo = corpora.get("DEMO")
+    y = np.repeat(np.arange(len(demo.labels)), list(demo.counts.values()))
+    x = np.random.default_rng(0).normal(size=(len(y), 4, 39)).astype(np.float32)
+    content = {"x": x, "y": np.eye(len(demo.labels), dtype=np.float32)[y]}
+    np.save(tmp_path / "DEMO.npy", content, allow_pickle=True)
+    target, made = features.adopt_official(
+        str(tmp_path / "DEMO.npy"), demo, tmp_path / "none", tmp_path / "MFCC"
+    )
+    assert target == tmp_path / "MFCC" / "DEMO-timnet_official.npz"
+    kept = features.load(target)
+    np.testing.assert_array_equal(kept.x, x)
+    assert set(kept.speaker) == set(demo.speakers)
+    labels = [name.split("_")[1] for name in kept.file]
+    assert labels == kept.label_names[kept.y].tolist()
+
+
+def test_official_features_are_not_extracted():
+    with pytest.raises(ValueError, match="imported, not extracted.*01_preprocess"):
+        features.front_end("timnet_official")
 
 
 class Attack:

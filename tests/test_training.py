@@ -96,10 +96,9 @@ def test_the_saved_network_is_the_tested_one(tmp_path, tiny):
         )
 
 
-def test_the_tested_epoch_is_the_best_on_validation_and_the_last_is_kept(
-    tmp_path, tiny
-):
-    folders = run(tmp_path, tiny, epochs=8, learning_rate=0.05)
+def test_the_tested_epoch_is_the_best_on_validation_and_the_last_is_kept(tmp_path):
+    hard = tiny_features(signal=0.1)
+    folders = run(tmp_path, hard, epochs=8, learning_rate=0.02)
     earlier = 0
     for entry in document(folders)["folds"]:
         curves = pd.read_csv(folders.curves(entry["fold"]))

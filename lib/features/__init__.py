@@ -7,7 +7,7 @@ only the resampler is changed.
 
 from lib.features.extraction import Extraction, obtain, prepare
 from lib.features.frontend import PRESETS, FrontEnd, front_end, preset_name
-from lib.features.official import import_official
+from lib.features.official import adopt_official, import_official, official_tags
 from lib.features.signal import (
     cepstrum,
     clip_length,
@@ -25,6 +25,7 @@ __all__ = [
     "Extraction",
     "FeatureSet",
     "FrontEnd",
+    "adopt_official",
     "cepstrum",
     "clip_length",
     "extract",
@@ -38,6 +39,7 @@ __all__ = [
     "num_frames",
     "pad_or_crop",
     "obtain",
+    "official_tags",
     "prepare",
     "preset_name",
     "read_about",

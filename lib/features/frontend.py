@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from lib import config
 
+OFFICIAL = "timnet_official"  # the authors' own arrays; there is nothing to extract
+
 
 @dataclasses.dataclass(frozen=True)
 class FrontEnd:
@@ -115,6 +117,11 @@ def front_end(preset: str, options: Mapping[str, object] | None = None) -> Front
         ValueError: For an unknown preset, an unknown name, or a value of the
             wrong type or range.
     """
+    if preset == OFFICIAL:
+        raise ValueError(
+            f"features '{OFFICIAL}' are imported, not extracted: run 01_preprocess "
+            "with official_features set to the authors' .npy file"
+        )
     if preset not in PRESETS:
         hint = config.did_you_mean(preset, PRESETS)
         raise ValueError(f"unknown feature preset '{preset}'{hint}")

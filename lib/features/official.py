@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import paths
-from lib.corpora.base import Corpus, Tags
+from lib import corpora, paths
+from lib.corpora.base import Corpus, Tags, Utterance
+from lib.corpora.expected import expected_utterances
+from lib.features.frontend import OFFICIAL as NAME
 from lib.features.frontend import PRESETS
-from lib.features.store import FeatureSet, array_hash
+from lib.features.store import FeatureSet, array_hash, feature_path, save
 
-NAME = "timnet_official"
 # What NumPy itself writes when it pickles a dictionary of arrays, under the
 # module names of NumPy 1 and 2.
 _ALLOWED = {
@@ -150,3 +151,50 @@ def import_official(
         text=np.array([tag.text for _, tag in known]),
         about=about,
     )
+
+
+def official_tags(corpus: Corpus, audio: Path) -> list[tuple[str, Tags]]:
+    """Return who says what in every row of the authors' array of a corpus.
+
+    Args:
+        corpus: The corpus.
+        audio: Its folder, which need not exist. Where the release is not known
+            by name, what lies there is taken instead.
+
+    Returns:
+        (file, tags) in official row order, empty where neither is known. Files
+        that are not there carry their official name.
+    """
+    found = corpora.find(corpus, audio)[0] if audio.is_dir() else []
+    here = {item.tags.key: item for item in found}
+    rows = [
+        here.get(key) or Utterance(audio / f"{key}.wav", f"{key}.wav", tags)
+        for key, tags in expected_utterances(corpus).items()
+    ]
+    rows = corpora.official_order(corpus, rows) if rows else found
+    return [(item.file, item.tags) for item in rows]
+
+
+def adopt_official(
+    source: Path | str, corpus: Corpus, audio: Path, folder: Path
+) -> tuple[Path, FeatureSet]:
+    """Import the authors' features and keep them as a feature file.
+
+    Args:
+        source: Their `<DATA>.npy`.
+        corpus: The corpus it belongs to.
+        audio: Folder of the corpus, which need not exist.
+        folder: Folder of the feature files.
+
+    Returns:
+        The feature file `<CORPUS>-timnet_official.npz` and its content.
+
+    Raises:
+        FileNotFoundError: If there is no such source.
+        ValueError: If the source is refused or is not of this corpus.
+    """
+    path = Path(source).expanduser()
+    features = import_official(path, corpus, official_tags(corpus, audio))
+    target = feature_path(folder, corpus.name, NAME)
+    save(target, features)
+    return target, features

@@ -7,7 +7,7 @@ and are shown in per cent. An emotion has the same colour in every figure.
 
 from lib.plots.clips import mel_spectrogram, mfcc, probabilities, waveform
 from lib.plots.corpus import counts, duration_histogram, label_counts
-from lib.plots.forest import leaderboard, published_versus_ours
+from lib.plots.forest import differences, leaderboard, published_versus_ours
 from lib.plots.look import emotion_colours, speaker_colours, style
 from lib.plots.results import (
     class_recall,
@@ -23,6 +23,7 @@ __all__ = [
     "class_recall",
     "confusion_matrix",
     "counts",
+    "differences",
     "duration_histogram",
     "embedding",
     "emotion_colours",

@@ -89,7 +89,7 @@ def counts(table: pd.DataFrame, *, ax: Axes | None = None, title: str = "") -> A
     values = table.to_numpy()
     legible = table.shape[1] <= 30
     # Where numbers stand in the cells, the colours stay light enough for them.
-    top = max(values.max(), 1) * (1.8 if legible else 1)
+    top = max(values.max(), 1) * (2.2 if legible else 1)
     image = ax.imshow(values, aspect="auto", cmap="Blues", vmin=0, vmax=top)
     if legible:
         for (row, column), value in np.ndenumerate(values):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,8 @@ def leaderboard(
     )
     ax = _forest(ax, frame)
     if chance is not None:
+        bottom, top = ax.get_ylim()
+        ax.set_ylim(bottom + 0.6, top)  # room for the text
         ax.axvline(chance, color=INK, linestyle=":", linewidth=1.2, zorder=1)
         ax.annotate(
             f"chance {written(chance, 1)}",
@@ -110,6 +113,46 @@ def published_versus_ours(
     return finish(ax, title, metric)
 
 
+def differences(
+    table: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw differences between systems with their intervals, and a line at none.
+
+    Args:
+        table: Columns name (a group of rows), label, difference (first minus
+            second), low, high and, if known, reliable.
+        ax: Axis to draw on.
+        title: Title.
+    """
+    frame = pd.DataFrame(
+        {
+            "group": table["name"],
+            "label": table["label"],
+            "value": table["difference"],
+            "low": table["low"],
+            "high": table["high"],
+            "colour": BLUE,
+            "hollow": False,
+            "dotted": ~table.get("reliable", pd.Series(True, table.index)).astype(bool),
+        }
+    )
+    ax = _forest(ax, frame, write=_points)
+    ax.axvline(0, color=INK, linewidth=1, zorder=1)
+    ax.xaxis.set_major_formatter(lambda share, _: _points(share, 0))
+    return finish(ax, title, "difference in UAR (percentage points)")
+
+
+def _points(difference: float, decimals: int) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    points = round(100 * difference, decimals)
+    # Zero has no sign, also where it was rounded from below.
+    text = f"{points:+.{decimals}f}" if points else f"{0:.{decimals}f}"
+    return text.replace("-", "−")
+
+
 def _first_seen(column: pd.Series) -> pd.Series:
     return column.map({name: rank for rank, name in enumerate(column.unique())})
 
@@ -120,15 +163,19 @@ def _key(label: str, colour: str, *, hollow: bool) -> Line2D:
     return Line2D([], [], label=label, **looks)
 
 
-def _forest(ax: Axes | None, frame: pd.DataFrame) -> Axes:
+def _forest(
+    ax: Axes | None,
+    frame: pd.DataFrame,
+    write: Callable[[float, int], str] = written,
+) -> Axes:
     """Draw one row for each entry, under the heading of its group."""
-    labels = [textwrap.fill(str(label), 44) for label in frame["label"]]
+    labels = [textwrap.fill(str(label), 48) for label in frame["label"]]
     places, headings, end = _places(labels, frame["group"].tolist())
     ax = axes(ax, height=min(12.0, 1.0 + 0.24 * end))
     for group, y in headings.items():
         _heading(ax, y, str(group))
     for y, (_, row) in zip(places, frame.iterrows(), strict=True):
-        _draw_row(ax, y, row)
+        _draw_row(ax, y, row, write)
     ax.set_yticks(places, labels)
     ax.set_ylim(end - 0.3, -0.7)
     ax.tick_params(axis="y", length=0)
@@ -169,14 +216,17 @@ def _heading(ax: Axes, y: float, text: str) -> None:
     )
 
 
-def _draw_row(ax: Axes, y: float, row: pd.Series) -> None:
-    text = written(row["value"], 1)
+def _draw_row(
+    ax: Axes, y: float, row: pd.Series, write: Callable[[float, int], str]
+) -> None:
+    text = write(row["value"], 1)
     if np.isfinite(row["low"]):
         line = ":" if row["dotted"] else "-"
         ax.plot(
             [row["low"], row["high"]], [y, y], color=row["colour"], linestyle=line, lw=2
         )
-        text += f"  [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
+        ends = [write(row[name], 0).removesuffix(" %") for name in ("low", "high")]
+        text += f"  [{', '.join(ends)}]"
     face = "white" if row["hollow"] else row["colour"]
     ax.plot(
         row["value"], y, "o", color=row["colour"], markerfacecolor=face, markersize=7

@@ -129,8 +129,8 @@ def speaker_dots(
     for key, (name, marker, colour) in SEX_MARKS.items():
         here = table[sex == key]
         if len(here):
-            dots = (here.index, here["uar"], 46, colour, marker)
-            ax.scatter(*dots, label=name or None, zorder=3)
+            looks = {"marker": marker, "color": colour, "label": name or None}
+            ax.scatter(here.index, here["uar"], 46, zorder=3, **looks)
     lines = {"pooled": (pooled, "-"), "chance": (chance, ":")}
     texts = {}
     for name, (value, line) in lines.items():

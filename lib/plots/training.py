@@ -104,9 +104,9 @@ def _draw_role(ax: Axes, cells: pd.DataFrame, role: str, *, small: bool) -> None
     if not len(cells):
         return
     leaks = role == "tests and chooses"
-    hatch = {"hatch": "////", "edgecolor": "white", "linewidth": 0} if leaks else {}
+    hatch = {"hatch": "////", "edgecolor": "white"} if leaks else {}
     place = (cells["row"], cells["width"], 0.86, cells["left"])
-    ax.barh(*place, color=ROLE_COLOURS[role], label=role, **hatch)
+    ax.barh(*place, color=ROLE_COLOURS[role], linewidth=0, label=role, **hatch)
     for _, cell in cells[cells["width"] >= 0.3 * _CELL].iterrows():
         ax.text(
             cell["left"] + cell["width"] / 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +16,13 @@ from lib.runs.rows import load_runs
 
 __all__ = [
     "HONESTY",
+    "corpora_to_show",
+    "finished_runs",
     "leaderboard",
     "load_runs",
     "newest_run",
     "seeds_summary",
+    "train_command",
     "write_leaderboard",
 ]
 
@@ -59,6 +63,44 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def finished_runs(results: Path, corpus: str) -> pd.DataFrame:
+    """Return the leaderboard of all corpora, which has at least one run.
+
+    Args:
+        results: The folder of all runs.
+        corpus: Corpus that the command in the message trains.
+
+    Raises:
+        FileNotFoundError: If no run is finished; the message names the runs that
+            are not, and the command that makes one.
+    """
+    runs = load_runs(results)
+    board = leaderboard(runs)
+    if board.empty:
+        fits = (runs["corpus"] == corpus).astype(int)
+        raise FileNotFoundError(
+            _nothing_found(runs, fits, {"corpus": corpus}, Path(results))
+        )
+    return board
+
+
+def corpora_to_show(board: pd.DataFrame, corpus: str) -> tuple[list[str], str]:
+    """Return the corpora that a closer look is about, and a sentence on why.
+
+    Args:
+        board: What `finished_runs` returned.
+        corpus: The corpus that was asked for; without a finished run of it, all
+            that have one take its place.
+    """
+    there = list(dict.fromkeys(board["corpus"]))
+    named = ", ".join(there)
+    if corpus in there:
+        others = [name for name in there if name != corpus]
+        more = f" There are also runs of {', '.join(others)}." if others else ""
+        return [corpus], f"The sections below are about {corpus}.{more}"
+    return there, f"There is no finished run of {corpus}: you see {named} instead."
+
+
 def write_leaderboard(target: Path, runs: pd.DataFrame) -> None:
     """Write the leaderboard as CSV, atomically; scores are fractions."""
     table = leaderboard(runs)[_LEADERBOARD]
@@ -94,7 +136,7 @@ def newest_run(
     *,
     corpus: str,
     model: str,
-    protocol: str,
+    protocol: str = "",
     run_id: str = "",
     features: str = "",
     folds: int = 0,
@@ -107,7 +149,7 @@ def newest_run(
         results: The folder of all runs.
         corpus: Corpus of the run.
         model: System of the run.
-        protocol: Protocol of the run.
+        protocol: Protocol of the run; "" for any.
         run_id: A run to use whatever the rest says; it has to be finished.
         features: Feature preset; "" for any.
         folds: Number of folds; 0 for any.
@@ -125,7 +167,7 @@ def newest_run(
     runs = load_runs(results)
     if run_id:
         return _named_run(runs, run_id, results)
-    wanted = {"corpus": corpus, "model": model, "protocol": protocol}
+    wanted = {"corpus": corpus, "model": model, "protocol": protocol or None}
     wanted |= {"features": features or None, "folds": folds or None}
     wanted |= {"epochs": epochs or None, "seed": seed}
     wanted = {name: value for name, value in wanted.items() if value is not None}
@@ -177,18 +219,26 @@ def _nothing_found(
     if closest.empty:
         lines.append("  there are no runs yet.")
     lines.append(
-        f"Make it, from the folder of the workbook: {_command(wanted, results)}"
+        f"Make it, from the folder of the workbook: {train_command(wanted, results)}"
     )
     return "\n".join(lines)
 
 
-def _command(wanted: Mapping[str, Any], results: Path) -> str:
-    """Return the papermill command that trains what was looked for."""
-    given = dict(wanted)
-    if results.resolve().parent != paths.REPOSITORY:
-        given["workspace"] = results.resolve().parent
+def train_command(parameters: Mapping[str, Any], results: Path) -> str:
+    """Return the papermill command that trains with these parameters.
+
+    Args:
+        parameters: Parameters of 02_train; mappings are handed over as JSON.
+        results: The folder of all runs, from which the workspace follows.
+    """
+    given = dict(parameters)
+    if Path(results).resolve().parent != paths.REPOSITORY:
+        given["workspace"] = str(Path(results).resolve().parent)
     notebook = "notebooks/02_train.ipynb"
     words = ["papermill", "--cwd", "notebooks", notebook, "Results/02_train.ipynb"]
     for name, value in given.items():
-        words += ["-p", name, str(value)]
+        if isinstance(value, Mapping):
+            words += ["-y", json.dumps({name: value})]
+        else:
+            words += ["-p", name, str(value)]
     return shlex.join(words)

@@ -49,7 +49,7 @@ def _execute(notebook: Path, executed: Path) -> None:
             str(executed),
             progress_bar=False,
             cwd=str(notebook.parent),
-            config=kernels.CONFIG,
+            **kernels.OPTIONS,
         )
     except PapermillExecutionError as error:
         raise RuntimeError(

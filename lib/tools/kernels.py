@@ -2,6 +2,10 @@
 
 from traitlets.config import Config
 
-# A kernel listens on a local port, which other users of a shared machine could
-# listen to; "auto" encrypts wherever kernel and libraries can.
-CONFIG = Config({"KernelManager": {"transport_encryption": "auto"}})
+OPTIONS = {
+    # A kernel listens on a local port, which other users of a shared machine could
+    # listen to; "auto" encrypts wherever kernel and libraries can.
+    "config": Config({"KernelManager": {"transport_encryption": "auto"}}),
+    # A kernel that is told to stop while it is idle calls that an error.
+    "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
+}

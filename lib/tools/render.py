@@ -108,7 +108,7 @@ def render(path: Path) -> None:
     notebook.metadata = NotebookNode(kernelspec=KERNEL)
     client = NotebookClient(
         notebook,
-        config=kernels.CONFIG,
+        **kernels.OPTIONS,
         timeout=None,
         kernel_name=KERNEL["name"],
         coalesce_streams=True,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
+from lib.metrics.classification import scores_of_counts
 from lib.models import with_embedding
 
 EVALUATION_BATCH = 128
@@ -38,7 +39,7 @@ class Recipe:
 
 @keras.saving.register_keras_serializable(package="ser_workbook")
 class ConfusionCounts(keras.metrics.Metric):
-    """Counts of (true, predicted) classes; gives accuracy and UAR of an epoch.
+    """Counts of (true, predicted) classes of a batch; its value is the accuracy.
 
     Args:
         num_classes: Number of classes.
@@ -61,16 +62,6 @@ class ConfusionCounts(keras.metrics.Metric):
         """Return the accuracy."""
         right = keras.ops.sum(keras.ops.diagonal(self.counts))
         return right / keras.ops.maximum(keras.ops.sum(self.counts), 1.0)
-
-    def scores(self) -> dict[str, float]:
-        """Return accuracy and UAR over the classes present."""
-        counts = np.asarray(self.counts)
-        support = counts.sum(axis=1)
-        recalls = np.diag(counts)[support > 0] / support[support > 0]
-        return {
-            "accuracy": float(np.diag(counts).sum() / support.sum()),
-            "uar": float(recalls.mean()),
-        }
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
@@ -134,12 +125,20 @@ class Program:
         Returns:
             Mean loss over the clips, accuracy and UAR while training.
         """
-        size = self.recipe.batch_size
-        self.model.reset_metrics()
+        size, total = self.recipe.batch_size, 0.0
+        counts = np.zeros(self._counts.counts.shape)
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            loss = self.model.train_on_batch(x[rows], labels[rows], return_dict=True)
-        return {"loss": float(loss["loss"]), **self._counts.scores()}
+            logs = self.model.train_on_batch(x[rows], labels[rows], return_dict=True)
+            # Keras forgets its metrics from one call to the next.
+            total += float(logs["loss"]) * len(rows)
+            counts += self._counts.counts.numpy()
+        scores = scores_of_counts(counts)
+        return {
+            "loss": total / len(order),
+            "accuracy": float(scores["war"]),
+            "uar": float(scores["uar"]),
+        }
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return class probabilities (n, classes) and embeddings (n, width)."""
