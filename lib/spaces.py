@@ -14,6 +14,7 @@ import pandas as pd
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from lib import metrics, runs
 from lib.runs import RunFolders
@@ -113,10 +114,12 @@ def tsne(
             f"start is '{start}' and perplexity {perplexity}; give 'pca' or 'random', "
             "and a number above 0"
         )
-    fitted = TSNE(
-        perplexity=min(perplexity, (len(z) - 1) / 3), init=start, random_state=seed
-    )
-    return fitted.fit_transform(standardised(z))
+    perplexity = min(perplexity, (len(z) - 1) / 3)
+    fitted = TSNE(perplexity=perplexity, init=start, random_state=seed)
+    # Of a few hundred points, threads wait for each other more than they work:
+    # on a busy machine two take twenty times as long as one.
+    with threadpool_limits(1):
+        return fitted.fit_transform(standardised(z))
 
 
 def each_fold(

@@ -27,6 +27,7 @@ def tiny_features(
         "settings": None,
         "labels": labels,
         "counts": {label: clips // classes for label in labels},
+        "left_out": {},
         "failed": {},
         "audio_sha256": f"audio {seed}",
         "x_sha256": array_hash(x),

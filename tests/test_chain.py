@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from papermill.exceptions import PapermillExecutionError
 
+from lib import config, corpora, features
 from lib.paths import REPOSITORY
 
 CHAPTERS = ("01_preprocess", "02_train", "03_test", "04_tsne", "05_results")
@@ -104,8 +105,6 @@ def test_bad_input_gets_one_clear_error(name, given, expected, tmp_path):
 @pytest.mark.slow
 def test_01_refuses_a_damaged_corpus_unless_told(tmp_path):
     """One silent, one cut and one foreign file among the user's own recordings."""
-    from lib import corpora
-
     datasets = tmp_path / "Datasets"
     source = tmp_path / "mine"
     rng = np.random.default_rng(0)
@@ -128,6 +127,12 @@ def test_01_refuses_a_damaged_corpus_unless_told(tmp_path):
     with np.load(tmp_path / "work" / "MFCC" / "MINE-timnet.npz") as file:
         assert len(file["x"]) == 6
         assert "calm/1.wav" not in file["file"].tolist()
+    # Training takes the same clips and extracts nothing again.
+    stamp = (tmp_path / "work" / "MFCC" / "MINE-timnet.npz").stat().st_mtime_ns
+    cfg = config.validated({"workspace": str(tmp_path / "work"), **given})
+    _, data = features.obtain(cfg)
+    assert len(data) == 6
+    assert (tmp_path / "work" / "MFCC" / "MINE-timnet.npz").stat().st_mtime_ns == stamp
 
 
 @pytest.mark.slow

@@ -383,6 +383,31 @@ def test_setup_says_which_python_it_needs(clone):
     assert not (clone / ".venv").exists()
 
 
+@pytest.mark.slow
+def test_setup_makes_installs_repeats_switches_and_mends(clone):
+    for name in LISTS:
+        (clone / "requirements" / f"{name}.txt").write_text("# nothing to install\n")
+    environment = clone / ".venv"
+    extra = environment / "extra"
+
+    def setup(platform: str) -> list[str]:
+        make(clone, "setup", f"PLATFORM={platform}").check_returncode()
+        return [path.name for path in environment.glob("installed-*")]
+
+    assert setup("linux-cpu") == ["installed-linux-cpu"]
+    extra.touch()
+    (clone / "requirements" / "linux-cpu.txt").touch()
+    assert setup("linux-cpu") == ["installed-linux-cpu"]
+    assert extra.exists(), "a changed list updates the environment"
+    # Two TensorFlows share their files: neither survives the other's removal.
+    assert setup("linux-cuda") == ["installed-linux-cuda"]
+    assert not extra.exists(), "another platform begins anew"
+    (environment / "bin" / "python").unlink()
+    (environment / "installed-linux-cuda").unlink()
+    assert setup("linux-cuda") == ["installed-linux-cuda"]
+    assert (environment / "bin" / "python").exists(), "half an environment is remade"
+
+
 def test_help_is_the_default_and_lists_every_command():
     done = make(REPOSITORY)
     text = (REPOSITORY / "Makefile").read_text("utf-8")

@@ -97,8 +97,9 @@ def test_one_cell_holds_the_parameters(path):
 @EVERY_NOTEBOOK
 def test_every_parameter_line_is_name_type_literal_and_help(path):
     for line in parameter_lines(path):
-        # Papermill drops a line with a second "=" or a union.
-        assert line.count("=") == 1 and "|" not in line, line
+        # Papermill drops a line with a second "=" or a union, and a parameter that
+        # the formatter has to fold.
+        assert line.count("=") == 1 and "|" not in line and len(line) <= 88, line
         assert re.fullmatch(r"[a-z]\w*: (str|int|float|bool|list|dict) = .+", line), (
             line
         )
@@ -184,8 +185,10 @@ def test_three_exercises_have_a_folded_solution(path):
 
 @EVERY_NOTEBOOK
 def test_code_cells_are_short(path):
-    lengths = [len(cell.source.splitlines()) for cell in cells(path, "code")]
-    assert max(lengths) <= LONGEST_CELL
+    # The parameters take a line each, whatever that adds up to.
+    (parameters,) = parameter_cells(path)
+    others = [cell for cell in cells(path, "code") if cell.id != parameters.id]
+    assert max(len(cell.source.splitlines()) for cell in others) <= LONGEST_CELL
 
 
 @EVERY_NOTEBOOK

@@ -421,6 +421,44 @@ def test_published_scores_stand_beside_ours_with_their_protocol():
     assert ax.get_xlabel() == "WAR"
 
 
+@pytest.mark.parametrize("width", [0.02, 0.1, 0.16, 0.25, 0.6])
+def test_ticks_of_forest_plots_are_written_as_they_lie(width):
+    table = runs().assign(uar=0.5, low=0.5 - width / 2, high=0.5 + width / 2)
+    ax = drawn(plots.leaderboard(table))
+    written = [float(text.removesuffix(" %")) for text in ticks(ax.xaxis)]
+    assert written == pytest.approx(list(100 * ax.get_xticks())) and len(written) > 2
+
+
+def test_the_legend_of_published_scores_is_clear_of_title_and_label():
+    row = ("TIM-Net on EMODB", "Ye et al.", "random folds " * 7, 0.95, False)
+    columns = ["name", "source", "protocol", "value", "ours"]
+    table = pd.DataFrame([row], columns=columns)
+    title = "A title that is longer than the figure of a few rows is wide"
+    ax = drawn(plots.published_versus_ours(table, title=title))
+    legend = ax.get_legend().get_window_extent()
+    for text in (ax.title, ax._left_title, ax.xaxis.label):
+        assert not (text.get_text() and legend.overlaps(text.get_window_extent()))
+
+
+def test_differences_are_in_points_with_a_sign_and_a_line_at_none():
+    table = pd.DataFrame(
+        [
+            ("unseen speakers", "b minus a", 0.123, -0.02, 0.26, True),
+            ("unseen speakers", "c minus a", -0.0001, -0.1, 0.1, False),
+        ],
+        columns=["name", "label", "difference", "low", "high", "reliable"],
+    )
+    ax = drawn(plots.differences(table, title="TINY"))
+    assert ticks(ax.yaxis) == ["b minus a", "c minus a"]
+    assert {"+12.3  [−2, +26]", "0.0  [−10, +10]"} <= set(texts(ax))
+    assert ax.get_xlabel() == "difference in UAR (percentage points)"
+    (zero,) = [line for line in ax.lines if list(line.get_xdata()) == [0, 0]]
+    assert zero.get_linestyle() == "-"
+    assert "0" in ticks(ax.xaxis) and "+10" in ticks(ax.xaxis)
+    spans = [line for line in ax.lines if list(line.get_xdata()) == [-0.1, 0.1]]
+    assert [line.get_linestyle() for line in spans] == [":"]
+
+
 # Spaces
 
 

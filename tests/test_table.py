@@ -281,6 +281,43 @@ def test_newest_run_goes_by_time_not_by_name(tmp_path):
     assert table.newest_run(tmp_path, **WANTED, seed=46, epochs=500) == "z-old"
 
 
+def test_without_a_protocol_the_newest_of_any_is_taken(tmp_path):
+    write_run(tmp_path, "old", finished="2025-01-01T00:00:00+00:00")
+    write_run(
+        tmp_path, "new", finished="2025-02-01T00:00:00+00:00", protocol="paper", seed=2
+    )
+    assert table.newest_run(tmp_path, corpus="EMODB", model="timnet") == "new"
+    given = {"corpus": "EMODB", "model": "timnet", "protocol": ""}
+    assert table.newest_run(tmp_path, **given, seed=46) == "old"
+    with pytest.raises(FileNotFoundError) as caught:
+        table.newest_run(tmp_path, **given, seed=9)
+    said = str(caught.value).replace(str(tmp_path), "")
+    assert "-p seed 9" in said and "protocol" not in said
+
+
+def test_without_a_finished_run_the_way_to_one_is_named(tmp_path):
+    results = tmp_path / "Results"
+    with pytest.raises(FileNotFoundError, match="there are no runs yet") as caught:
+        table.finished_runs(results, "EMOVO")
+    assert "02_train.ipynb" in str(caught.value)
+    assert "-p corpus EMOVO" in str(caught.value)
+    write_run(results, "cut", status="running")
+    with pytest.raises(FileNotFoundError, match="cut: corpus EMODB; not finished"):
+        table.finished_runs(results, "EMOVO")
+    write_run(results, "one")
+    assert table.finished_runs(results, "EMOVO")["run_id"].tolist() == ["one"]
+
+
+def test_the_corpus_asked_for_is_shown_or_those_that_have_runs(tmp_path):
+    write_run(tmp_path, "a")
+    write_run(tmp_path, "b", corpus="SAVEE")
+    board = table.leaderboard(table.load_runs(tmp_path))
+    names, sentence = table.corpora_to_show(board, "SAVEE")
+    assert names == ["SAVEE"] and "EMODB" in sentence
+    names, sentence = table.corpora_to_show(board, "RAVDESS")
+    assert names == ["EMODB", "SAVEE"] and "no finished run of RAVDESS" in sentence
+
+
 def test_nothing_found_names_the_closest_and_a_command_that_is_valid(tmp_path):
     results = tmp_path / "Results"
     write_run(results, "near", protocol="paper")

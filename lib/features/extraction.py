@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import joblib
@@ -52,6 +52,7 @@ def prepare(
     preset: str = "timnet",
     options: Mapping[str, object] | None = None,
     *,
+    left_out: Mapping[str, str] | None = None,
     overwrite: bool = False,
     jobs: int = -1,
     verbose: int = 1,
@@ -67,6 +68,8 @@ def prepare(
         folder: Folder of the feature files.
         preset: Name of the front end.
         options: Values that override the preset.
+        left_out: Files that are not in `utterances` although they lie in the
+            corpus, with the reason; remembered, so that nobody takes them back.
         overwrite: Extract again although the cache is good.
         jobs: Number of parallel workers, -1 for one per processor.
         verbose: 1 for a progress bar.
@@ -98,18 +101,23 @@ def prepare(
     with bar:
         for item, (content, result) in zip(utterances, workers(work), strict=True):
             bar.update()
+            hashes.append(content)
             if isinstance(result, str):
                 failed[item.file] = result
                 continue
             x[len(kept)] = result
             kept.append(item)
-            hashes.append(content)
     if not kept:
         raise ValueError(
             f"{corpus.name}: none of the {len(utterances)} clips can be read; "
             + "; ".join(f"{file}: {why}" for file, why in list(failed.items())[:3])
         )
-    features = _assemble(corpus, kept, hashes, x[: len(kept)], name, settings, failed)
+    about = {
+        "left_out": dict(left_out or {}),
+        "failed": failed,
+        "audio_sha256": _audio_list_hash(utterances, hashes),
+    }
+    features = _assemble(corpus, kept, x[: len(kept)], name, settings, about)
     save(target, features)
     return Extraction(target, features, len(kept), failed)
 
@@ -118,13 +126,14 @@ def _extract_one(
     utterance: Utterance, settings: FrontEnd, length: int
 ) -> tuple[str, np.ndarray | str]:
     """Return the content's hash and the features, or why there are none."""
+    content = ""
     try:
         with open(utterance.path, "rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             return content, extract(file, settings, length)
     except (ValueError, OSError) as error:
-        return "", str(error)
+        return content, str(error)
 
 
 def _hash_one(utterance: Utterance) -> str:
@@ -135,9 +144,10 @@ def _hash_one(utterance: Utterance) -> str:
         return ""
 
 
-def _audio_list_hash(pairs: Sequence[tuple[str, str]]) -> str:
-    """Return the SHA-256 of a list of (file, content hash)."""
-    return config.digest([list(pair) for pair in pairs], length=64)
+def _audio_list_hash(utterances: Sequence[Utterance], content: Iterable[str]) -> str:
+    """Return the SHA-256 of the list of files and their contents' hashes."""
+    pairs = zip(utterances, content, strict=True)
+    return config.digest([[item.file, value] for item, value in pairs], length=64)
 
 
 def _cached(
@@ -150,18 +160,12 @@ def _cached(
     about = read_about(target)
     if about is None or about.get("labels") != list(corpus.labels):
         return None
-    failed = about.get("failed", {})
     content = workers(joblib.delayed(_hash_one)(item) for item in utterances)
-    now = [
-        (item.file, hashed)
-        for item, hashed in zip(utterances, content, strict=True)
-        if item.file not in failed
-    ]
-    # A clip that failed before may have been mended since: look again.
-    if failed or _audio_list_hash(now) != about["audio_sha256"]:
+    # Clips that failed are in the list too: one that was mended is noticed.
+    if _audio_list_hash(utterances, content) != about["audio_sha256"]:
         return None
     try:
-        return Extraction(target, load(target), 0, failed)
+        return Extraction(target, load(target), 0, about["failed"])
     except ValueError:  # a damaged cache is made again
         return None
 
@@ -169,18 +173,16 @@ def _cached(
 def _assemble(
     corpus: Corpus,
     kept: Sequence[Utterance],
-    hashes: Sequence[str],
     x: np.ndarray,
     name: str,
     settings: FrontEnd,
-    failed: Mapping[str, str],
+    about: Mapping[str, object],
 ) -> FeatureSet:
     """Return the feature set of the clips that could be read."""
     index = {label: number for number, label in enumerate(corpus.labels)}
     tags = [item.tags for item in kept]
     y = np.array([index[tag.label] for tag in tags], np.int64)
     counts = Counter(tag.label for tag in tags)
-    pairs = [(item.file, content) for item, content in zip(kept, hashes, strict=True)]
     about = {
         "schema_version": 1,
         "corpus": corpus.name,
@@ -191,12 +193,11 @@ def _assemble(
         "labels": list(corpus.labels),
         "counts": {label: counts[label] for label in corpus.labels},
         "shape": list(x.shape),
-        "failed": dict(failed),
+        **about,
         "versions": {
             package: importlib.metadata.version(package)
             for package in ("librosa", "soxr", "soundfile", "numpy", "scipy")
         },
-        "audio_sha256": _audio_list_hash(pairs),
         "x_sha256": array_hash(x),
     }
     return FeatureSet(
@@ -239,12 +240,15 @@ def obtain(cfg: config.Parameters) -> tuple[Corpus, FeatureSet]:
         corpora.demo.generate(audio, verbose=cfg.verbose)
     elif not audio.is_dir() and read_about(target) is not None:
         return corpus, load(target)
+    left_out = (read_about(target) or {}).get("left_out", {})
+    found = corpora.scan(corpus, audio)
     made = prepare(
         corpus,
-        corpora.scan(corpus, audio),
+        [item for item in found if item.file not in left_out],
         folder,
         cfg.feature_preset,
         cfg.feature_options,
+        left_out=left_out,
         verbose=cfg.verbose,
     )
     return corpus, made.features

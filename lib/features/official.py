@@ -135,6 +135,7 @@ def import_official(
         "labels": list(corpus.labels),
         "counts": dict(Counter(labels)),
         "shape": list(x.shape),
+        "left_out": {},
         "failed": {},
         "versions": {},
         "audio_sha256": "",

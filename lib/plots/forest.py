@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from lib.plots.look import BLUE, INK, ORANGE, axes, finish, halo, percent, written
+from lib.plots.look import BLUE, INK, ORANGE, axes, finish, halo, written
 
 _HEADER = 0.9  # rows that the heading of a group takes
 
@@ -109,7 +110,9 @@ def published_versus_ours(
         _key("ours", BLUE, hollow=False),
         _key("published", ORANGE, hollow=True),
     ]
-    ax.legend(handles=keys, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    # Below the label of the axis: above, it would meet a long title.
+    place = {"loc": "upper right", "bbox_to_anchor": (1, 0), "borderaxespad": 4.5}
+    ax.legend(handles=keys, ncols=2, **place)
     return finish(ax, title, metric)
 
 
@@ -141,7 +144,7 @@ def differences(
     )
     ax = _forest(ax, frame, write=_points)
     ax.axvline(0, color=INK, linewidth=1, zorder=1)
-    ax.xaxis.set_major_formatter(lambda share, _: _points(share, 0))
+    ax.xaxis.set_major_formatter(_tick_in_points)
     return finish(ax, title, "difference in UAR (percentage points)")
 
 
@@ -151,6 +154,11 @@ def _points(difference: float, decimals: int) -> str:
     # Zero has no sign, also where it was rounded from below.
     text = f"{points:+.{decimals}f}" if points else f"{0:.{decimals}f}"
     return text.replace("-", "−")
+
+
+def _tick_in_points(share: float, _: int) -> str:
+    points = round(100 * share, 6)
+    return f"{points:+.4g}".replace("-", "−") if points else "0"
 
 
 def _first_seen(column: pd.Series) -> pd.Series:
@@ -182,7 +190,9 @@ def _forest(
     ax.grid(axis="x")
     ax.set_axisbelow(True)
     ax.spines["left"].set_visible(False)
-    percent(ax.xaxis)
+    ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    # As many decimals as the step needs: rounded ticks would look uneven.
+    ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g} %")
     return ax
 
 

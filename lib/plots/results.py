@@ -171,28 +171,15 @@ def reliability_diagram(
     ax = axes(ax, width=5, height=4)
     filled = table[table["n"] > 0]
     ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
-    ax.vlines(
-        filled["confidence"],
-        filled["accuracy"],
-        filled["confidence"],
-        color=BLUE,
-        alpha=0.4,
-        linewidth=3,
-    )
-    ax.scatter(
-        filled["confidence"],
-        filled["accuracy"],
-        12 + 380 * filled["n"] / filled["n"].sum(),
-        color=BLUE,
-        zorder=3,
-    )
+    x, y, n = (filled[name] for name in ("confidence", "accuracy", "n"))
+    ax.vlines(x, y, x, color=BLUE, alpha=0.4, linewidth=3)
+    ax.scatter(x, y, 12 + 380 * n / n.sum(), color=BLUE, zorder=3)
     lines = [
-        f"{filled['n'].sum()} clips; dot area: clips in the bin",
+        f"{n.sum()} clips; dot area: clips in the bin",
         "above the line too modest, below too sure",
     ]
-    lines += (
-        [f"expected calibration error {written(error, 1)}"] if error is not None else []
-    )
+    if error is not None:
+        lines.append(f"expected calibration error {written(error, 1)}")
     note = ax.text(0.02, 1.0, "\n".join(lines), va="top", fontsize=9, zorder=5)
     note.set_path_effects(halo())
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02))

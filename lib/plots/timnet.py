@@ -66,23 +66,33 @@ def receptive_field(
         )
     ax.set_xscale("log")
     ax.set_xlim(max(seconds.max(), clip_seconds) * 1.15, start)
-    ticks = [t for t in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if t >= start]
-    ticks = [t for t in ticks if t <= max(seconds.max(), clip_seconds) * 1.15]
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.set_xticks([], minor=True)
+    _tick_seconds(ax)
     ax.set_yticks(rows, [str(dilation) for dilation in dilations])
     if clip_seconds:
-        ax.axvline(clip_seconds, color=ORANGE, linewidth=1.6)
-        ax.annotate(
-            f"clip {clip_seconds:.2f} s",
-            (clip_seconds, -0.45),
-            xytext=(-4, 0),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            fontsize=9,
-        )
+        _mark_clip(ax, clip_seconds)
     return finish(ax, title, "seconds before the present frame", "dilation of block")
+
+
+def _tick_seconds(ax: Axes) -> None:
+    """Put ticks at round seconds of a logarithmic axis that runs backwards."""
+    far, near = ax.get_xlim()
+    round_ones = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+    ticks = [tick for tick in round_ones if near <= tick <= far]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks([], minor=True)
+
+
+def _mark_clip(ax: Axes, clip_seconds: float) -> None:
+    ax.axvline(clip_seconds, color=ORANGE, linewidth=1.6)
+    ax.annotate(
+        f"clip {clip_seconds:.2f} s",
+        (clip_seconds, -0.45),
+        xytext=(-4, 0),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=9,
+    )
 
 
 def fusion_weights(

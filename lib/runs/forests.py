@@ -46,7 +46,9 @@ def published_beside(
     known = pairs[pairs["published_uar"].notna()]
     plain = known[known["variant"] == ""]
     known = known if plain.empty else plain
-    theirs = known.drop_duplicates(["system", "corpus", "source", "published_protocol"])
+    theirs = known.drop_duplicates(
+        ["system", "corpus", "variant", "source", "published_protocol"]
+    )
     rows = [
         (f"{row.system} on {row.corpus}", row.source, _title(row), row.published_uar)
         for row in theirs.itertuples()
@@ -68,7 +70,8 @@ def published_beside(
 
 def _title(row) -> str:
     protocol = row.published_protocol
-    return PROTOCOLS[protocol].label if protocol else "protocol not stated"
+    label = PROTOCOLS[protocol].label if protocol else "protocol not stated"
+    return f"{label}; {row.variant}" if row.variant else label
 
 
 def differences(table: pd.DataFrame) -> pd.DataFrame:

@@ -190,7 +190,7 @@ def describe_data(features: FeatureSet) -> dict[str, Any]:
         "shape": list(features.x.shape),
         "label_names": features.label_names.tolist(),
         "counts": features.about["counts"],
-        "left_out": features.about["failed"],
+        "left_out": features.about["left_out"] | features.about["failed"],
     }
 
 

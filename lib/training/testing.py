@@ -93,7 +93,16 @@ def _require_features(document: dict[str, Any], features: FeatureSet) -> None:
 def predict(model: keras.Model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return class probabilities (n, classes) and embeddings (n, width)."""
     both = models.with_embedding(model)
-    probabilities, embeddings = both.predict(x, batch_size=BATCH, verbose=0)
+    # Called, not `predict`: compiling a graph for each fold takes longer than
+    # the few clips it would answer.
+    answers = [
+        both(x[start : start + BATCH], training=False)
+        for start in range(0, len(x), BATCH)
+    ]
+    probabilities, embeddings = (
+        np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
+        for parts in zip(*answers, strict=True)
+    )
     return probabilities, embeddings
 
 
