@@ -367,6 +367,20 @@ def test_the_reliability_diagram_shows_the_filled_bins():
     assert "12.3 %" in texts(ax)[0] and "3 clips" in texts(ax)[0]
 
 
+@pytest.mark.parametrize("sure", [True, False])
+def test_the_note_of_the_reliability_diagram_keeps_clear_of_the_dots(sure):
+    confidence = np.linspace(0.55, 0.95, 200)
+    right = np.random.default_rng(0).random(200) < (0.1 if sure else 0.99)
+    p = np.column_stack([confidence, 1 - confidence])
+    table = metrics.reliability(np.where(right, 0, 1), p)
+    ax = drawn(plots.reliability_diagram(table, error=0.3))
+    note = ax.texts[0].get_window_extent()
+    dots = ax.transData.transform(ax.collections[-1].get_offsets())
+    assert not any(note.contains(*dot) for dot in dots)
+    axis = ax.get_window_extent()
+    assert note.x0 >= axis.x0 and note.x1 <= axis.x1
+
+
 def runs():
     return pd.DataFrame(
         [
@@ -564,6 +578,16 @@ def test_a_given_axis_is_drawn_on_and_returned():
     assert plots.waveform(np.zeros(10), 10, ax=ax) is ax
     assert plots.leaderboard(runs(), ax=ax) is ax
     assert len(plt.get_fignums()) == 1
+
+
+@pytest.mark.parametrize("width", [4, 5, 8])
+def test_a_long_title_is_not_cut_off(width):
+    title = "RAVDESS, random folds, best epoch (speakers shared, epoch chosen on test)"
+    _, ax = plt.subplots(figsize=(width, 3), layout="constrained")
+    drawn(plots.waveform(np.zeros(10), 10, ax=ax, title=title))
+    assert " ".join(ax.get_title(loc="left").split()) == title
+    box, figure = ax._left_title.get_window_extent(), ax.figure.bbox
+    assert box.x1 <= figure.x1 and box.y1 <= figure.y1
 
 
 def test_plots_do_not_import_tensorflow():

@@ -117,10 +117,7 @@ def published_versus_ours(
 
 
 def differences(
-    table: pd.DataFrame,
-    *,
-    ax: Axes | None = None,
-    title: str = "",
+    table: pd.DataFrame, *, ax: Axes | None = None, title: str = ""
 ) -> Axes:
     """Draw differences between systems with their intervals, and a line at none.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,6 +18,7 @@ INK = "#333333"
 FAINT = "#8C8C8C"
 BLUE = "#3B6FA0"
 ORANGE = "#D9822B"
+_LETTERS_PER_INCH = 10  # of a title in 11 point bold
 
 # Found by search: the distance of the closest two in CIELAB, seen with full and
 # with red- or green-blind eyes (Machado et al. 2009), is as large as it gets.
@@ -145,9 +147,16 @@ def axes(ax: Axes | None, width: float = 8, height: float = 3.5) -> Axes:
 
 
 def finish(ax: Axes, title: str, x: str = "", y: str = "") -> Axes:
-    """Set title and axis labels and return the axis."""
+    """Set title and axis labels and return the axis.
+
+    A long title goes on in the next line: it ends with the warnings, and a saved
+    figure would cut them off.
+    """
     if title:
-        ax.set_title(title)
+        inches = ax.get_position().width * ax.figure.get_figwidth()
+        width = max(20, int(inches * _LETTERS_PER_INCH))
+        lines = [textwrap.fill(line, width) for line in title.split("\n")]
+        ax.set_title("\n".join(lines))
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     return ax

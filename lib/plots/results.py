@@ -180,7 +180,11 @@ def reliability_diagram(
     ]
     if error is not None:
         lines.append(f"expected calibration error {written(error, 1)}")
-    note = ax.text(0.02, 1.0, "\n".join(lines), va="top", fontsize=9, zorder=5)
+    # Beside the diagonal, on the side where the dots are not.
+    modest = (filled["n"] * (filled["accuracy"] - filled["confidence"])).sum() > 0
+    place = (1.0, 0.02, "right", "bottom") if modest else (0.02, 1.0, "left", "top")
+    note = ax.text(*place[:2], "\n".join(lines), fontsize=9, zorder=5)
+    note.set(ha=place[2], va=place[3])
     note.set_path_effects(halo())
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
     percent(ax.xaxis)
