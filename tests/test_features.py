@@ -222,6 +222,15 @@ def test_changed_audio_is_extracted_again(clips, corpus, tmp_path):
     assert changed.tolist() == [False, False, True, False, False, False]
 
 
+def test_a_corrected_label_is_not_taken_from_the_cache(clips, corpus, tmp_path):
+    features.prepare(corpus, clips, tmp_path, verbose=0)
+    tags = dataclasses.replace(clips[0].tags, label="loud", speaker="b")
+    corrected = [dataclasses.replace(clips[0], tags=tags), *clips[1:]]
+    again = features.prepare(corpus, corrected, tmp_path, verbose=0)
+    assert again.features.y[0] == 1
+    assert again.features.speaker[0] == "b"
+
+
 def test_one_bad_clip_does_not_lose_the_others(clips, corpus, tmp_path):
     clips[1].path.write_bytes(b"RIFF....WAVE")
     clips[4].path.write_bytes(b"")

@@ -145,9 +145,15 @@ def _hash_one(utterance: Utterance) -> str:
 
 
 def _audio_list_hash(utterances: Sequence[Utterance], content: Iterable[str]) -> str:
-    """Return the SHA-256 of the list of files and their contents' hashes."""
-    pairs = zip(utterances, content, strict=True)
-    return config.digest([[item.file, value] for item, value in pairs], length=64)
+    """Return the SHA-256 of the list of files, their contents and their tags.
+
+    The tags belong to it: a label corrected in a table must not stay stale.
+    """
+    rows = [
+        [item.file, value, *dataclasses.astuple(item.tags)]
+        for item, value in zip(utterances, content, strict=True)
+    ]
+    return config.digest(rows, length=64)
 
 
 def _cached(
