@@ -1,5 +1,6 @@
 """Runs are complete, repeatable, and survive being killed."""
 
+import errno
 import json
 import os
 import signal
@@ -186,6 +187,25 @@ def test_a_failure_is_recorded_and_the_same_command_goes_on(tmp_path, tiny):
     manifest = json.loads(path.read_text())
     assert manifest["status"] == "failed"
     assert "loss is nan" in manifest["error"]
+
+
+def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(
+    tmp_path, tiny, monkeypatch
+):
+    undisturbed = run(tmp_path / "a", tiny)
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.training.fold.shutil.copyfile", full)
+        with pytest.raises(OSError, match="fold_01.*disk is full.*free some space"):
+            run(tmp_path / "b", tiny)
+    (path,) = tmp_path.glob("b/Results/*/run.json")
+    assert json.loads(path.read_text())["status"] == "failed"
+    assert not list(tmp_path.rglob(".partial-*"))
+    again = run(tmp_path / "b", tiny)
+    assert again.predictions.read_bytes() == undisturbed.predictions.read_bytes()
 
 
 def test_two_processes_cannot_train_the_same_run(tmp_path, tiny):

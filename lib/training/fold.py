@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -72,6 +74,19 @@ def _read_npz(path: Path) -> dict[str, np.ndarray] | None:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None
+
+
+def _save_whole(save: Callable[[Path], None], target: Path) -> None:
+    """Save a network elsewhere, then copy the file to where it belongs.
+
+    The HDF5 library takes the whole process down when its disk is full; a copy
+    fails with an error that can be told.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / target.name
+        save(made)
+        with paths.atomic_path(target) as temporary:
+            shutil.copyfile(made, temporary)
 
 
 @dataclasses.dataclass
@@ -199,12 +214,12 @@ class FoldTraining:
         number = self.fold.number
         epoch = progress.epoch
         if progress.best and progress.best_epoch != progress.epoch:
-            with paths.atomic_path(self.folders.last_weights(number)) as temporary:
-                self.program.network.save_weights(temporary)
+            _save_whole(
+                self.program.network.save_weights, self.folders.last_weights(number)
+            )
             self.program.restore_network(progress.best)
             epoch = progress.best_epoch
-        with paths.atomic_path(self.folders.model(number)) as temporary:
-            self.program.network.save(temporary)
+        _save_whole(self.program.network.save, self.folders.model(number))
         probabilities, embeddings = self.program.predict(self.x[self.fold.test])
         outcome = Outcome(
             self.fold.test,
