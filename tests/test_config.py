@@ -64,7 +64,7 @@ def test_an_unknown_name_injected_by_papermill_is_an_error():
 def test_the_paper_follows_the_official_hyper_parameters():
     cfg = config.validated({"corpus": "RAVDESS", "protocol": "paper"})
     assert cfg.epochs_in_force == 500
-    assert (cfg.batch_size, cfg.learning_rate) == (64, 1e-3)
+    assert (cfg.batch_size_in_force, cfg.learning_rate) == (64, 1e-3)
     assert (cfg.beta_1, cfg.beta_2, cfg.label_smoothing) == (0.93, 0.98, 0.1)
 
 
