@@ -45,6 +45,12 @@ def document(folders):
     return json.loads(folders.manifest.read_text())
 
 
+def plain_loss(model, data, rows):
+    """Return the cross-entropy of unsmoothed labels."""
+    probabilities = np.asarray(model(data.x[rows]))
+    return -np.log(probabilities[np.arange(len(rows)), data.y[rows]]).mean()
+
+
 def test_a_run_leaves_all_its_files(tmp_path, tiny):
     folders = run(tmp_path, tiny)
     manifest = document(folders)
@@ -100,15 +106,26 @@ def test_the_saved_network_is_the_tested_one(tmp_path, tiny):
 def test_the_tested_epoch_is_the_best_on_validation_and_the_last_is_kept(tmp_path):
     hard = tiny_features(signal=0.1)
     folders = run(tmp_path, hard, epochs=8, learning_rate=0.02)
+    cfg = config.validated({"folds": 3})
+    folds = training.make_folds(cfg, hard)
     earlier = 0
-    for entry in document(folders)["folds"]:
+    for fold, entry in zip(folds, document(folders)["folds"], strict=True):
         curves = pd.read_csv(folders.curves(entry["fold"]))
         ranked = curves.sort_values(
             ["val_uar", "val_loss", "epoch"], ascending=[False, True, True]
         )
         assert entry["epoch_chosen"] == ranked["epoch"].iloc[0]
         assert entry["chosen_on"] == "validation"
+        # The saved networks are those of the epochs they are said to be of.
+        model = keras.saving.load_model(folders.model(entry["fold"]), compile=False)
+        chosen = curves["val_loss"][entry["epoch_chosen"] - 1]
+        assert plain_loss(model, hard, fold.validation) == pytest.approx(chosen, 1e-3)
         is_earlier = entry["epoch_chosen"] < 8
+        if is_earlier:
+            model.load_weights(folders.last_weights(entry["fold"]))
+            last = curves["val_loss"].iloc[-1]
+            assert plain_loss(model, hard, fold.validation) == pytest.approx(last, 1e-3)
+            assert abs(last - chosen) > 0.01 * chosen
         assert folders.last_weights(entry["fold"]).is_file() == is_earlier
         earlier += is_earlier
     assert earlier, "choose data for which an earlier epoch wins"
