@@ -40,7 +40,7 @@ IS_311 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 CODE := $(wildcard lib tests notebooks benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lab board lint format render readme lock clean-demo
+.PHONY: help setup demo test test-fast lab board lint format render readme recipes lock clean-demo
 
 help: ## list the commands
 	@echo "make <command>:"
@@ -104,6 +104,9 @@ render: setup ## run the notebooks and keep their outputs (NAMES="02 03" for som
 
 readme: setup ## write the tables of README.md anew
 	@$(RUN) -m lib.tools.readme
+
+recipes: setup ## write the parameter files of the published experiments anew
+	@$(RUN) -m lib.tools.recipes
 
 lock: setup ## resolve requirements/direct.in for every platform (needs uv)
 	@$(RUN) -m lib.tools.lock

@@ -8,10 +8,14 @@ from typing import Any
 
 from lib import config, corpora, models, protocols
 from lib.features.frontend import PRESETS
+from lib.losses import LOSSES
 from lib.paths import Workspace
 from lib.runs.table import train_command
+from lib.training.clips import resolve_augmentation
+from lib.training.schedules import SCHEDULES
 
-_PLAIN = ("learning_rate", "beta_1", "beta_2", "label_smoothing", "loss")
+_PLAIN = ("learning_rate", "beta_1", "beta_2", "epsilon", "label_smoothing")
+_CHOICES = {"loss": LOSSES, "schedule": SCHEDULES}  # each has options of its own
 
 
 def train_again(
@@ -31,8 +35,7 @@ def train_again(
     given = {name: settings[name] for name in ("corpus", "model", "protocol", "folds")}
     given |= {"seed": settings["seed"]} | _features(settings)
     given |= {"model_options": _model_options(settings, workspace)}
-    given |= {name: settings[name] for name in ("epochs", "batch_size", *_PLAIN)}
-    given |= {"augmentation": settings["augmentation"]}
+    given |= _training(settings)
     if "protocol" in changes:
         del given["folds"]
     given |= changes
@@ -46,6 +49,32 @@ def train_again(
     if workspace.datasets != workspace.root / "Datasets":
         kept["datasets_dir"] = str(workspace.datasets)
     return train_command(kept, workspace.results)
+
+
+def _training(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a run was trained; what a system without epochs lacks is left out."""
+    known = {name: settings.get(name) for name in ("epochs", "batch_size", *_PLAIN)}
+    known = {name: value for name, value in known.items() if value is not None}
+    for name, choices in _CHOICES.items():
+        if choice := settings.get(name):
+            known |= {name: choice}
+            own = config.with_defaults(name, choices[choice], {})
+            known |= _differing(f"{name}_options", settings, own)
+    name = settings["augmentation"]
+    own = resolve_augmentation(config.validated({"augmentation": name}))
+    return (
+        known
+        | {"augmentation": name}
+        | _differing("augmentation_options", settings, own)
+    )
+
+
+def _differing(
+    name: str, settings: Mapping[str, Any], own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the options that are not the own ones, under their parameter's name."""
+    chosen = settings.get(name) or {}
+    return {name: {key: chosen[key] for key in chosen if chosen[key] != own.get(key)}}
 
 
 def another_seed(
@@ -123,7 +152,8 @@ def _model_options(settings: Mapping[str, Any], workspace: Workspace) -> dict[st
     own = models.options(settings["model"])
     try:
         corpus = corpora.get(settings["corpus"], workspace.datasets)
-        own = own | {"dilations": corpus.dilations}
+        if "dilations" in own:
+            own = own | {"dilations": corpus.dilations}
     except ValueError:
         # A corpus that is gone suggests nothing: say all that could differ.
         own.pop("dilations", None)

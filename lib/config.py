@@ -10,16 +10,18 @@ from __future__ import annotations
 import ast
 import difflib
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lib import paths
+from lib.systems import SYSTEMS
 
-Model = Literal["timnet"]
+Model = Literal[*SYSTEMS]
 Protocol = Literal[
     "",
     "paper",
@@ -31,10 +33,8 @@ Protocol = Literal[
     "repeated_holdout",
 ]
 Features = Literal[
-    "", "timnet", "timnet_paper", "lightsernet", "cktim", "timnet_official"
+    "", "timnet", "timnet_paper", "lightsernet", "cktim", "egemaps", "timnet_official"
 ]
-# The front end each system was published with.
-OWN_FEATURES = {"timnet": "timnet"}
 # Full studies follow the paper; DEMO has to finish while a class is watching.
 OWN_EPOCHS, OWN_BATCH_SIZE = 500, 64
 OWN_EPOCHS_DEMO, OWN_BATCH_SIZE_DEMO = 20, 16
@@ -82,14 +82,29 @@ class Parameters(BaseModel):
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size")
     beta_1: float = Field(0.93, ge=0, lt=1, description="Adam's first decay")
     beta_2: float = Field(0.98, ge=0, lt=1, description="Adam's second decay")
+    epsilon: float = Field(
+        1e-8, gt=0, le=1, description="Adam's guard against a division by zero"
+    )
+    schedule: Literal["constant", "step", "exponential", "plateau"] = Field(
+        "constant", description="how the step size falls from epoch to epoch"
+    )
+    schedule_options: dict[str, Any] = Field(
+        default_factory=dict, description="options of the schedule"
+    )
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="share of a training label spread over classes"
     )
-    loss: Literal["cross_entropy"] = Field(
+    loss: Literal["cross_entropy", "focal", "margin"] = Field(
         "cross_entropy", description="what training minimises"
     )
-    augmentation: Literal["none"] = Field(
-        "none", description="changes to the training clips"
+    loss_options: dict[str, Any] = Field(
+        default_factory=dict, description="options of the loss"
+    )
+    augmentation: Literal["none", "waveform", "cepstrum"] = Field(
+        "none", description="altered copies of the training clips"
+    )
+    augmentation_options: dict[str, Any] = Field(
+        default_factory=dict, description="options of the augmentation"
     )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to run")
     fold_parallel: Literal["auto", "off"] = Field(
@@ -116,7 +131,7 @@ class Parameters(BaseModel):
     @property
     def feature_preset(self) -> str:
         """The feature preset in force: the one given, or the model's own."""
-        return self.features or OWN_FEATURES[self.model]
+        return self.features or SYSTEMS[self.model].features
 
     @property
     def epochs_in_force(self) -> int:
@@ -199,6 +214,31 @@ def did_you_mean(name: str, known: Any) -> str:
     lowered = {str(candidate).lower(): str(candidate) for candidate in known}
     nearest = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
     return f" – did you mean '{lowered[nearest[0]]}'?" if nearest else ""
+
+
+def with_defaults(
+    what: str, function: Callable[..., Any], chosen: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a function that has a default for each.
+
+    Args:
+        what: What the arguments are options of, for the error.
+        function: The function.
+        chosen: Arguments that replace a default.
+
+    Raises:
+        ValueError: If the function has no such argument; with the nearest one.
+    """
+    known = {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+    }
+    for name in chosen:
+        if name not in known:
+            raise ValueError(
+                f"{what} has no option '{name}'{did_you_mean(name, known)}"
+            )
+    return known | dict(chosen)
 
 
 def from_notebook(namespace: Mapping[str, Any]) -> Parameters:

@@ -148,13 +148,12 @@ def test_what_tensorflow_2_19_needs_is_in_every_list(name):
     assert ("tensorflow-metal" in listed) == (name == "macos-arm64")
 
 
-def test_jax_adds_to_the_lists_and_changes_nothing_in_them():
-    extra = pins(REQUIREMENTS / "jax.txt", LISTS["linux-cpu"])
-    assert set(extra) == {"jax", "jaxlib"} and len(set(extra.values())) == 1
-    for name, environment in LISTS.items():
-        listed = pins(REQUIREMENTS / f"{name}.txt", environment)
-        assert not set(extra) & set(listed)
-        assert {"ml-dtypes", "numpy", "opt-einsum", "scipy"} <= set(listed)
+@EVERY_LIST
+def test_jax_is_the_one_for_the_processor(name):
+    # Its CUDA libraries and TensorFlow's exclude each other.
+    listed = pins(REQUIREMENTS / f"{name}.txt", LISTS[name])
+    assert listed["jax"] == listed["jaxlib"]
+    assert not any(package.startswith("jax-cuda") for package in listed)
 
 
 def test_no_file_names_a_registry():
@@ -278,11 +277,10 @@ def test_every_direct_dependency_is_used(name):
 def test_every_import_is_a_direct_dependency():
     own = {"lib"} | {path.stem for path in (REPOSITORY / "tests").glob("*.py")}
     own |= set(sys.stdlib_module_names)
-    optional = set(pins(REQUIREMENTS / "jax.txt", LISTS["linux-cpu"]))
     undeclared = {
         module: sorted(files)
         for module, files in imported().items()
-        if module not in own | optional
+        if module not in own | {"opensmile"}  # optional, its licence is restrictive
         and not distributions().get(module, {module}) & (all_direct() | TENSORFLOW)
     }
     assert undeclared == {}

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pickle
+import sys
 
 import librosa
 import numpy as np
@@ -11,6 +12,7 @@ import soundfile
 
 from lib import corpora, features
 from lib.corpora.base import Corpus, Tags, Utterance
+from lib.features import egemaps, extraction, signal
 from lib.features.official import read_official
 from lib.paths import REPOSITORY
 
@@ -412,3 +414,66 @@ def test_a_clip_that_failed_is_not_tried_again_until_it_changes(
     assert (again.made, sorted(again.failed)) == (0, ["1.wav"])
     clips[1].path.write_bytes(whole)
     assert features.prepare(corpus, clips, tmp_path, verbose=0).made == 6
+
+
+# --- pieces and functionals -----------------------------------------------------------
+
+
+def test_all_pieces_of_a_clip_are_those_of_its_parts():
+    settings = features.front_end("lightsernet", {"clip_seconds": 1.0, "pieces": "all"})
+    samples = np.random.default_rng(0).normal(size=(1, 40_000)).astype(np.float32)
+    made = signal.features_of(samples, settings, 16_000)
+    scaled = signal.rescale(samples)
+    assert made.shape == (2, 59, 40)  # 40,000 samples are two seconds and a half
+    for index in range(2):
+        part = scaled[:, 16_000 * index : 16_000 * (index + 1)]
+        np.testing.assert_allclose(
+            made[index], features.cepstrum(part, settings), atol=1e-5
+        )
+
+
+def test_a_clip_shorter_than_a_piece_is_padded_to_one():
+    samples = np.ones((1, 9), np.float32)
+    (piece,) = signal.cut(samples, 20)
+    assert piece.shape == (1, 20) and piece.sum() == 9
+
+
+def test_pieces_of_unequal_number_fill_up_with_nothing():
+    rows = [np.ones((3, 2, 4)), np.zeros((1, 2, 4))]
+    x = extraction.stacked(rows)
+    assert x.shape == (2, 3, 2, 4)
+    assert np.isnan(x[1, 1:]).all() and not np.isnan(x[0]).any()
+    clips, owner = features.pieces(x)
+    assert len(clips) == 4 and owner.tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "message"),
+    [
+        ("timnet", {"pieces": "all"}, "pieces 'all' needs clip_seconds"),
+        ("timnet", {"pieces": "some"}, "'pieces': 'some'; give one of 'one', 'all'"),
+        ("egemaps", {"coefficients": 80}, "egemaps are 88 coefficients"),
+    ],
+)
+def test_what_cannot_be_cut_is_named(preset, options, message):
+    with pytest.raises(ValueError, match=message):
+        features.front_end(preset, options)
+
+
+def test_without_opensmile_the_command_that_installs_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opensmile", None)
+    egemaps._extractor.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match="pip install opensmile"):
+        egemaps.functionals(np.zeros(16_000, np.float32), 16_000)
+
+
+def test_functionals_are_those_of_opensmile():
+    opensmile = pytest.importorskip("opensmile")
+    time = np.arange(32_000) / 16_000
+    samples = np.sin(2 * np.pi * 150 * time).astype(np.float32)
+    made = signal.features_of(samples[None], features.front_end("egemaps"), 0)
+    assert made.shape == (1, 88)
+    peer = opensmile.Smile("eGeMAPSv02", "func").process_signal(samples, 16_000)
+    pitch = peer["F0semitoneFrom27.5Hz_sma3nz_amean"].iloc[0]
+    assert pitch == pytest.approx(12 * np.log2(150 / 27.5), abs=0.3)
+    np.testing.assert_allclose(made[0], peer.to_numpy()[0], rtol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 from references import plain_timnet, randomise, write_official_file
 
 from lib import models
+from lib.models.layers import StackedConv1D
 from lib.models.official import fold_files, load_official, read_groups
 from lib.models.timnet import receptive_field
 
@@ -180,3 +181,90 @@ def test_weights_of_another_corpus_or_network_are_refused(pair, tmp_path):
     path.write_bytes(b"not HDF5")
     with pytest.raises(ValueError, match="not an official weight file"):
         read_groups(path)
+
+
+# --- ablations ------------------------------------------------------------------------
+
+
+def small(**chosen):
+    model = models.build_model(
+        "timnet", (None, 5), 3, filters=4, dilations=3, dropout=0.0, **chosen
+    )
+    randomise(model)
+    return model
+
+
+def inside(model, layer):
+    return keras.Model(model.input, model.get_layer(layer).output)
+
+
+def test_without_the_backward_branch_it_is_the_sum_without_it(clips):
+    both, forward = small(), small(backward=False)
+    for layer in both.layers:
+        if layer.weights and layer.name not in ("embedding", "probabilities"):
+            weights = [value[:1] for value in layer.get_weights()]
+            forward.get_layer(layer.name).set_weights(weights)
+    block = "block_1_dilation_4"
+    np.testing.assert_allclose(
+        inside(forward, block)(clips)[0], inside(both, block)(clips)[0], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("fusion", "combine"),
+    [
+        ("mean", lambda levels: levels.mean(axis=1)),
+        ("last", lambda levels: levels[:, 2]),
+    ],
+)
+def test_fusion_without_weights_is_mean_or_last_level(clips, fusion, combine):
+    model = small(fusion=fusion)
+    blocks = [inside(model, f"block_1_dilation_{d}")(clips) for d in (1, 2, 4)]
+    levels = np.stack([np.asarray(b).sum(axis=0).mean(axis=1) for b in blocks], axis=1)
+    got = inside(model, "embedding")(clips)
+    np.testing.assert_allclose(got, combine(levels), rtol=1e-5)
+
+
+def test_a_plain_block_adds_and_activates(clips):
+    model = small(block="residual", backward=False)
+    block = model.get_layer("block_1_dilation_1")
+    before = inside(model, "input_convolution")(clips)
+    wanted = np.maximum(np.asarray(before + block.sub_blocks(before)), 0.0)
+    np.testing.assert_allclose(inside(model, block.name)(clips), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kernel_size", "dilation"), [(2, 1), (2, 4), (3, 2), (5, 3)])
+def test_convolution_without_causality_is_keras_padding_same(
+    clips, kernel_size, dilation
+):
+    ours = StackedConv1D(4, kernel_size, dilation, causal=False)
+    stock = keras.layers.Conv1D(4, kernel_size, dilation_rate=dilation, padding="same")
+    wanted = np.asarray(stock(clips))
+    ours.build((1, None, None, 5))
+    kernel, bias = stock.get_weights()
+    ours.set_weights([kernel[None], bias[None, None]])
+    np.testing.assert_allclose(ours(clips[None])[0], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_future_matters_only_without_causality(clips, causal):
+    model = small(causal=causal, backward=False)
+    changed = clips.copy()
+    changed[:, 25:] += 1.0
+    block = inside(model, "block_1_dilation_4")
+    difference = np.abs(np.asarray(block(changed) - block(clips)))[0, :, :25]
+    assert (difference.max() == 0) == causal
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("fusion", "sum", "timnet option 'fusion': 'sum'; give one of 'weights'"),
+        ("block", "tab", "'block': 'tab'; give one of 'gated', 'residual'"),
+        ("causal", 1, "'causal': 1; give True or False"),
+        ("backward", "no", "'backward': 'no'; give True or False"),
+    ],
+)
+def test_a_bad_ablation_is_named(option, value, message):
+    with pytest.raises(ValueError, match=message):
+        models.build_model("timnet", (None, 39), 7, **{option: value})

@@ -105,7 +105,8 @@ def test_the_saved_network_is_the_tested_one(tmp_path, tiny):
 
 def test_the_tested_epoch_is_the_best_on_validation_and_the_last_is_kept(tmp_path):
     hard = tiny_features(signal=0.1)
-    folders = run(tmp_path, hard, epochs=8, learning_rate=0.02)
+    epochs = 12
+    folders = run(tmp_path, hard, epochs=epochs, learning_rate=0.05)
     cfg = config.validated({"folds": 3})
     folds = training.make_folds(cfg, hard)
     earlier = 0
@@ -120,7 +121,7 @@ def test_the_tested_epoch_is_the_best_on_validation_and_the_last_is_kept(tmp_pat
         model = keras.saving.load_model(folders.model(entry["fold"]), compile=False)
         chosen = curves["val_loss"][entry["epoch_chosen"] - 1]
         assert plain_loss(model, hard, fold.validation) == pytest.approx(chosen, 1e-3)
-        is_earlier = entry["epoch_chosen"] < 8
+        is_earlier = entry["epoch_chosen"] < epochs
         if is_earlier:
             model.load_weights(folders.last_weights(entry["fold"]))
             last = curves["val_loss"].iloc[-1]
@@ -272,7 +273,10 @@ def test_an_epoch_is_that_of_keras_fit(tiny):
     """The same weights, order and labels through `fit` give the same network."""
     from lib import models
 
-    recipe = Recipe(1, 16, 1e-2, 0.93, 0.98, 1e-8, 0.1)
+    # 48 clips are two batches of 20 and one of 8. Adam's epsilon is large, because
+    # a bias before a normalisation has no gradient but rounding errors, which a
+    # small one would blow up.
+    recipe = Recipe(1, 20, 1e-2, 0.93, 0.98, 1e-3, 0.1)
     shape = tiny.x.shape[1:]
     program = Program(
         lambda: models.build_model("timnet", shape, 3, dropout=0.0, **OPTIONS),
@@ -286,10 +290,10 @@ def test_an_epoch_is_that_of_keras_fit(tiny):
     order = np.random.default_rng(0).permutation(48)
     row = program.train_epoch(tiny.x, labels, order)
     twin.compile(
-        keras.optimizers.Adam(1e-2, 0.93, 0.98, 1e-8), "categorical_crossentropy"
+        keras.optimizers.Adam(1e-2, 0.93, 0.98, 1e-3), "categorical_crossentropy"
     )
     history = twin.fit(
-        tiny.x[order], labels[order], batch_size=16, shuffle=False, verbose=0
+        tiny.x[order], labels[order], batch_size=20, shuffle=False, verbose=0
     )
     assert row["loss"] == pytest.approx(history.history["loss"][0], abs=1e-5)
     for ours, theirs in zip(

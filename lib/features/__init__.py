@@ -5,6 +5,7 @@ of the models: the same weights on the same audio lose up to eight points when
 only the resampler is changed.
 """
 
+from lib.features.copies import augmented_copies
 from lib.features.extraction import Extraction, obtain, prepare
 from lib.features.frontend import PRESETS, FrontEnd, front_end, preset_name
 from lib.features.official import adopt_official, import_official, official_tags
@@ -18,7 +19,14 @@ from lib.features.signal import (
     num_frames,
     pad_or_crop,
 )
-from lib.features.store import FeatureSet, feature_path, load, read_about, save
+from lib.features.store import (
+    FeatureSet,
+    feature_path,
+    load,
+    pieces,
+    read_about,
+    save,
+)
 
 __all__ = [
     "PRESETS",
@@ -26,6 +34,7 @@ __all__ = [
     "FeatureSet",
     "FrontEnd",
     "adopt_official",
+    "augmented_copies",
     "cepstrum",
     "clip_length",
     "extract",
@@ -40,6 +49,7 @@ __all__ = [
     "pad_or_crop",
     "obtain",
     "official_tags",
+    "pieces",
     "prepare",
     "preset_name",
     "read_about",

@@ -89,11 +89,7 @@ def prepare(
         return cached
     length = clip_length(settings, corpus)
     work = (joblib.delayed(_extract_one)(item, settings, length) for item in utterances)
-    shape = (
-        num_frames(settings, length) * settings.channels,
-        settings.coefficients,
-    )
-    x = np.empty((len(utterances), *shape), np.float32)
+    rows = _Rows(len(utterances), settings, length)
     kept: list[Utterance] = []
     hashes: list[str] = []
     failed: dict[str, str] = {}
@@ -105,7 +101,7 @@ def prepare(
             if isinstance(result, str):
                 failed[item.file] = result
                 continue
-            x[len(kept)] = result
+            rows.add(result)
             kept.append(item)
     if not kept:
         raise ValueError(
@@ -117,9 +113,51 @@ def prepare(
         "failed": failed,
         "audio_sha256": _audio_list_hash(utterances, hashes),
     }
-    features = _assemble(corpus, kept, x[: len(kept)], name, settings, about)
+    features = _assemble(corpus, kept, rows.array(), name, settings, about)
     save(target, features)
     return Extraction(target, features, len(kept), failed)
+
+
+class _Rows:
+    """Features as they come: in place where their shape is known, else listed.
+
+    Args:
+        count: The largest number of rows.
+        settings: The front end.
+        length: Length of a clip, or of a piece, in samples.
+    """
+
+    def __init__(self, count: int, settings: FrontEnd, length: int) -> None:
+        frames = num_frames(settings, length) * settings.channels
+        self._listed: list[np.ndarray] | None = None
+        if settings.pieces == "all":
+            self._listed = []
+        else:
+            self._x = np.empty((count, frames, settings.coefficients), np.float32)
+        self._used = 0
+
+    def add(self, row: np.ndarray) -> None:
+        """Take the features of the next utterance."""
+        if self._listed is not None:
+            self._listed.append(row)
+        else:
+            self._x[self._used] = row
+        self._used += 1
+
+    def array(self) -> np.ndarray:
+        """Return all rows; pieces that a short utterance lacks are not numbers."""
+        if self._listed is None:
+            return self._x[: self._used]
+        return stacked(self._listed)
+
+
+def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return arrays (pieces, frames, coefficients) as one, filled up with NaN."""
+    most = max(map(len, rows))
+    x = np.full((len(rows), most, *rows[0].shape[1:]), np.nan, np.float32)
+    for index, row in enumerate(rows):
+        x[index, : len(row)] = row
+    return x
 
 
 def _extract_one(

@@ -16,9 +16,18 @@ class FrontEnd:
     """Every number that decides the features.
 
     Attributes:
+        kind: "cepstrum" for frames of cepstral coefficients; "egemaps" for the
+            88 functionals of the extended Geneva minimalistic acoustic parameter
+            set (eGeMAPSv02), one row for the whole clip at `sample_rate`: of the
+            other values none counts. It needs the optional package opensmile.
         sample_rate: Rate the audio is resampled to, in Hz.
         clip_seconds: Length every clip is padded or cropped to, in seconds;
             0 for the corpus's official length.
+        pieces: "one" clip per utterance; "all" cuts the utterance from its
+            beginning into pieces of `clip_seconds` and drops the rest, or pads
+            it if it is shorter than one piece. A row of the features stays one
+            utterance with all its pieces: folds are made of utterances, so no
+            piece of a tested one can be trained on.
         channels: 1 for the mean of the channels; 2 for left and right one
             after the other along time (mono is taken twice).
         scale: "none", or "percentile": divide by the 99.9th percentile of the
@@ -43,8 +52,10 @@ class FrontEnd:
         limit: Coefficients are clipped to ±limit; 0 for no limit.
     """
 
+    kind: typing.Literal["cepstrum", "egemaps"] = "cepstrum"
     sample_rate: int = 22_050
     clip_seconds: float = 0.0
+    pieces: typing.Literal["one", "all"] = "one"
     channels: int = 1
     scale: typing.Literal["none", "percentile"] = "none"
     window: str = "hann"
@@ -103,6 +114,8 @@ PRESETS: Mapping[str, FrontEnd] = {
         mel_filters="htk",
         mel_rate=22_050,
     ),
+    # The functionals that most classical systems are compared on.
+    "egemaps": FrontEnd(kind="egemaps", sample_rate=16_000, coefficients=88),
 }
 
 
@@ -134,6 +147,10 @@ def front_end(preset: str, options: Mapping[str, object] | None = None) -> Front
             )
         chosen[name] = _checked(name, value, kinds[name])
     result = dataclasses.replace(PRESETS[preset], **chosen)
+    if result.pieces == "all" and not result.clip_seconds:
+        raise ValueError("pieces 'all' needs clip_seconds, the length of a piece")
+    if result.kind == "egemaps" and (result.pieces, result.coefficients) != ("one", 88):
+        raise ValueError("egemaps are 88 coefficients of a whole clip, in one piece")
     if result.frame_samples > result.fft_samples:
         raise ValueError(
             f"frame_samples {result.frame_samples} exceeds fft_samples "

@@ -13,6 +13,7 @@ import scipy.sparse
 import soundfile
 
 from lib.corpora.base import Corpus
+from lib.features import egemaps
 from lib.features.frontend import FrontEnd
 
 OFFICIAL_RATE = 22_050  # Hz; the unit of Corpus.clip_samples
@@ -81,6 +82,8 @@ def clip_length(settings: FrontEnd, corpus: Corpus) -> int:
 
 def num_frames(settings: FrontEnd, length: int) -> int:
     """Return how many frames a clip of `length` samples has, per channel."""
+    if settings.kind == "egemaps":
+        return 1
     if settings.padding == "none":
         return 1 + (length - settings.frame_samples) // settings.hop_samples
     return 1 + length // settings.hop_samples
@@ -196,6 +199,47 @@ def rescale(samples: np.ndarray) -> np.ndarray:
     return np.clip(samples / loud, -1.0, 1.0) if loud > 0 else samples
 
 
+def cut(samples: np.ndarray, length: int) -> list[np.ndarray]:
+    """Return the pieces of `length` samples that a signal is made of.
+
+    The rest is dropped; a signal shorter than one piece is padded to one.
+
+    Args:
+        samples: Shape (channels, samples).
+        length: Samples of a piece.
+    """
+    count = samples.shape[-1] // length
+    if not count:
+        return [pad_or_crop(samples, length)]
+    return np.split(samples[..., : count * length], count, axis=-1)
+
+
+def features_of(samples: np.ndarray, settings: FrontEnd, length: int) -> np.ndarray:
+    """Return the features of a signal.
+
+    Args:
+        samples: Shape (channels, samples), at the front end's rate.
+        settings: The front end.
+        length: Length of a clip, or of a piece, in samples.
+
+    Returns:
+        float32, shape (frames, coefficients), or (pieces, frames, coefficients).
+
+    Raises:
+        ModuleNotFoundError: If a package that the front end needs is missing.
+    """
+    if settings.kind == "egemaps":
+        return egemaps.functionals(samples[0], settings.sample_rate)
+    if settings.scale == "percentile":
+        # Crop first: loudness outside the clip must not decide its scale.
+        if settings.pieces == "one" and samples.shape[-1] > length:
+            samples = pad_or_crop(samples, length)
+        samples = rescale(samples)
+    if settings.pieces == "all":
+        return np.stack([cepstrum(piece, settings) for piece in cut(samples, length)])
+    return cepstrum(pad_or_crop(samples, length), settings)
+
+
 def extract(
     source: Path | typing.BinaryIO, settings: FrontEnd, length: int
 ) -> np.ndarray:
@@ -207,15 +251,9 @@ def extract(
         length: Clip length in samples at the front end's rate.
 
     Returns:
-        float32, shape (frames, coefficients).
+        As `features_of`.
 
     Raises:
         ValueError: If the file is no audio or holds no samples.
     """
-    samples = load_audio(source, settings)
-    if settings.scale == "percentile":
-        # Crop first: loudness outside the clip must not decide its scale.
-        if samples.shape[-1] > length:
-            samples = pad_or_crop(samples, length)
-        samples = rescale(samples)
-    return cepstrum(pad_or_crop(samples, length), settings)
+    return features_of(load_audio(source, settings), settings, length)

@@ -20,7 +20,9 @@ class FeatureSet:
     """The features of a corpus, one row per utterance.
 
     Attributes:
-        x: Features, float32, (utterances, frames, coefficients).
+        x: Features, float32, (utterances, frames, coefficients); of utterances
+            that were cut (utterances, pieces, frames, coefficients), where the
+            pieces that a short one lacks are not numbers.
         y: Label indices, int64, (utterances,).
         label_names: Names of the labels in index order.
         file: Path of every utterance relative to the corpus folder.
@@ -96,3 +98,20 @@ def load(target: Path) -> FeatureSet:
     if array_hash(arrays["x"]) != about["x_sha256"]:
         raise ValueError(f"{target} does not match its description; {_AGAIN}")
     return FeatureSet(**arrays, about=about)
+
+
+def pieces(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the clips of utterances, and whose each is.
+
+    Args:
+        x: (n, frames, coefficients); or (n, pieces, frames, coefficients), where
+            absent pieces are not numbers.
+
+    Returns:
+        Clips (m, frames, coefficients), and the index of the utterance of each,
+        (m,), which never falls.
+    """
+    if x.ndim == 3:
+        return x, np.arange(len(x))
+    owner, piece = np.nonzero(~np.isnan(x[:, :, 0, 0]))
+    return x[owner, piece], owner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,9 +10,18 @@ import keras
 import numpy as np
 
 from lib.config import did_you_mean
-from lib.models.timnet import build_timnet
+from lib.systems import SYSTEMS
 
-BUILDERS: Mapping[str, Callable[..., keras.Model]] = {"timnet": build_timnet}
+
+def _found(builder: str) -> Callable[..., keras.Model]:
+    module, function = builder.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+# All of them at once: a saved network loads only where its layers are known.
+BUILDERS: Mapping[str, Callable[..., keras.Model]] = {
+    name: _found(system.builder) for name, system in SYSTEMS.items()
+}
 
 
 def options(name: str) -> dict[str, object]:
@@ -53,6 +63,46 @@ def build_model(
     if num_classes < 2:
         raise ValueError(f"num_classes is {num_classes}; give 2 or more")
     return builder(input_shape, num_classes, **chosen)
+
+
+def fit(
+    name: str, x: np.ndarray, y: np.ndarray, num_classes: int, **chosen: object
+) -> keras.Model:
+    """Build a system that has no epochs, and fit it.
+
+    Args:
+        name: A system with a `fit` in `lib.systems`.
+        x: Training clips, float32, (n, frames, coefficients).
+        y: Their labels, int, (n,).
+        num_classes: Number of emotions.
+        **chosen: Options of the system.
+
+    Returns:
+        The fitted network.
+
+    Raises:
+        ValueError: For an option that is unknown or out of range.
+    """
+    model = build_model(name, x.shape[1:], num_classes, **chosen)
+    return _found(SYSTEMS[name].fit)(model, x, y, **chosen)
+
+
+def predict(
+    model: keras.Model, x: np.ndarray, batch: int = 128
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return class probabilities (n, classes) and embeddings (n, width)."""
+    both = with_embedding(model)
+    # Called, not `predict`: compiling a graph for each fold takes longer than
+    # the few clips it would answer.
+    answers = [
+        both(x[start : start + batch], training=False)
+        for start in range(0, len(x), batch)
+    ]
+    probabilities, embeddings = (
+        np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
+        for parts in zip(*answers, strict=True)
+    )
+    return probabilities, embeddings
 
 
 def _builder(name: str) -> Callable[..., keras.Model]:

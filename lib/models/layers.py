@@ -7,7 +7,9 @@ weights, as one stacked matrix product.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import layers, ops
@@ -16,26 +18,83 @@ PACKAGE = "ser_workbook"
 register = keras.saving.register_keras_serializable(package=PACKAGE)
 
 
+_real_rows: list = []
+
+
+@contextlib.contextmanager
+def real_rows(weights):
+    """Let batch normalisation count some rows of a batch and not others.
+
+    Args:
+        weights: (batch,), 1 for a clip and 0 for a row that only fills up.
+    """
+    _real_rows.append(weights)
+    try:
+        yield
+    finally:
+        _real_rows.pop()
+
+
+def batch_moments(inputs, axis: int, others: Sequence[int]):
+    """Return mean and variance over the real rows of a batch, dimensions kept.
+
+    Args:
+        inputs: Any tensor.
+        axis: The axis of the batch.
+        others: The other axes to average over.
+    """
+    axes = (axis, *others)
+    count = inputs.shape[axis]
+    # What has no batch, such as a generated kernel, is not a matter of rows.
+    if not _real_rows or count != _real_rows[-1].shape[0]:
+        return ops.moments(inputs, axes=axes, keepdims=True)
+    weights = _real_rows[-1] / ops.sum(_real_rows[-1])
+    shape = [1] * len(inputs.shape)
+    shape[axis] = count
+    weights = ops.reshape(weights, shape)
+    mean = ops.sum(ops.mean(inputs, others, keepdims=True) * weights, axis, True)
+    squares = ops.mean(ops.square(inputs - mean), others, keepdims=True)
+    return mean, ops.sum(squares * weights, axis, True)
+
+
+@register
+class BatchNormalization(layers.BatchNormalization):
+    """Keras's batch normalisation of the last axis, blind to rows that fill up."""
+
+    def _moments(self, inputs, mask):
+        others = tuple(range(1, len(inputs.shape) - 1))
+        mean, variance = batch_moments(inputs, 0, others)
+        return ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,))
+
+
 @register
 class StackedConv1D(layers.Layer):
-    """Causal dilated convolution along time with its own weights per branch.
+    """Dilated convolution along time with its own weights per branch.
 
     out[t] = bias + sum_k input[t - (kernel_size - 1 - k) * dilation] · kernel[k],
-    the past before the first frame being zero.
+    what lies before the first frame being zero. Not causal, the taps lie around
+    t instead, the odd one out in the future (Keras's padding "same").
 
     Args:
         filters: Number of output channels.
         kernel_size: Number of taps.
         dilation: Frames between two taps.
+        causal: False lets a frame see as much of the future as of the past.
     """
 
     def __init__(
-        self, filters: int, kernel_size: int = 1, dilation: int = 1, **kwargs
+        self,
+        filters: int,
+        kernel_size: int = 1,
+        dilation: int = 1,
+        causal: bool = True,
+        **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.kernel_size = kernel_size
         self.dilation = dilation
+        self.causal = causal
 
     def build(self, input_shape: tuple) -> None:
         """Create kernel (branches, kernel_size, in, filters) and bias."""
@@ -55,8 +114,10 @@ class StackedConv1D(layers.Layer):
         """Convolve (branches, batch, frames, in) to (branches, batch, frames, out)."""
         branches, _, frames, channels = inputs.shape
         frames = ops.shape(inputs)[2] if frames is None else frames
+        reach = (self.kernel_size - 1) * self.dilation
+        ahead = 0 if self.causal else reach - reach // 2
         taps = [
-            delayed(inputs, (self.kernel_size - 1 - tap) * self.dilation, frames)
+            delayed(inputs, reach - ahead - tap * self.dilation, frames)
             for tap in range(self.kernel_size)
         ]
         # All taps side by side turn the convolution into one matrix product.
@@ -77,15 +138,19 @@ class StackedConv1D(layers.Layer):
             "filters": self.filters,
             "kernel_size": self.kernel_size,
             "dilation": self.dilation,
+            "causal": self.causal,
         }
 
 
 def delayed(inputs, by: int, frames):
-    """Return (branches, batch, frames, channels) moved `by` frames to the future."""
+    """Return (branches, batch, frames, channels) moved `by` frames to the future.
+
+    Frames that come in are zero; a negative `by` moves to the past.
+    """
     if by == 0:
         return inputs
-    padded = ops.pad(inputs, [[0, 0], [0, 0], [by, 0], [0, 0]])
-    return padded[:, :, :frames]
+    padded = ops.pad(inputs, [[0, 0], [0, 0], [max(by, 0), max(-by, 0)], [0, 0]])
+    return padded[:, :, :frames] if by > 0 else padded[:, :, -by:]
 
 
 @register
@@ -119,7 +184,7 @@ class StackedBatchNormalization(layers.Layer):
     def call(self, inputs, training: bool = False):
         """Normalise over batch and frames in training, else by the moving values."""
         if training:
-            mean, variance = ops.moments(inputs, axes=(1, 2), keepdims=True)
+            mean, variance = batch_moments(inputs, 1, (2,))
             keep = self.momentum
             self.moving_mean.assign(self.moving_mean * keep + mean * (1 - keep))
             self.moving_variance.assign(
@@ -145,30 +210,72 @@ class StackedBatchNormalization(layers.Layer):
 
 @register
 class StackDirections(layers.Layer):
-    """Stack a clip and its reversal: (batch, frames, c) to (2, batch, frames, c).
+    """Stack a clip and its altered copies: (batch, t, c) to (branches, batch, t, c).
 
     Args:
-        backward: False leaves the reversal out: (1, batch, frames, c).
+        backward: Add the clip read from its end.
+        shuffle: Add the clip with its frames in another order, the same for the
+            whole batch: a new one at every training step, a fixed one otherwise.
+        shuffle_at_inference: Draw a new order outside training too, as the
+            published code did; the same clip then has a new answer every time.
     """
 
-    def __init__(self, backward: bool = True, **kwargs) -> None:
+    def __init__(
+        self,
+        backward: bool = True,
+        shuffle: bool = False,
+        shuffle_at_inference: bool = False,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         self.backward = backward
+        self.shuffle = shuffle
+        self.shuffle_at_inference = shuffle_at_inference
+        if shuffle:
+            self.seed_generator = keras.random.SeedGenerator()
 
-    def call(self, inputs):
-        """Return the stack of directions."""
-        directions = [inputs]
+    def call(self, inputs, training: bool = False):
+        """Return the stack of branches."""
+        branches = [inputs]
         if self.backward:
-            directions.append(ops.flip(inputs, axis=1))
-        return ops.stack(directions, axis=0)
+            branches.append(ops.flip(inputs, axis=1))
+        if self.shuffle:
+            frames = ops.arange(ops.shape(inputs)[1])
+            if training or self.shuffle_at_inference:
+                order = keras.random.shuffle(frames, seed=self.seed_generator)
+            else:
+                order = fixed_order(frames)
+            branches.append(ops.take(inputs, order, axis=1))
+        return ops.stack(branches, axis=0)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        """Return (directions, *input_shape)."""
-        return (1 + self.backward, *input_shape)
+        """Return (branches, *input_shape)."""
+        return (1 + self.backward + self.shuffle, *input_shape)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "backward": self.backward}
+        return {
+            **super().get_config(),
+            "backward": self.backward,
+            "shuffle": self.shuffle,
+            "shuffle_at_inference": self.shuffle_at_inference,
+        }
+
+
+def fixed_order(frames):
+    """Return the numbers 0, 1, ... in an order without pattern, always the same.
+
+    Whole-number arithmetic that stays below 2^31, so that every backend and
+    machine finds the same order; random generators differ.
+
+    Args:
+        frames: 0, 1, ... n - 1 as int32, n at most 32,768.
+    """
+    prime = 32_749  # its square is below 2^31
+    mixed = (frames * 7_919 + 17) % prime
+    mixed = (mixed * mixed + 3 * mixed + frames) % prime
+    # The frame's own number keeps two equal values apart.
+    return ops.argsort(mixed * 32_768 + frames)
 
 
 @register
@@ -203,6 +310,37 @@ class WeightedFusion(layers.Layer):
     def call(self, inputs):
         """Return the sum over levels of weight times level."""
         return ops.sum(inputs * self.kernel, axis=1)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Return (batch, channels)."""
+        return (input_shape[0], input_shape[-1])
+
+
+@register
+class StaticAttention(layers.Layer):
+    """Average of the levels, weighted by how much they resemble a learned query.
+
+    softmax(q · V^T / sqrt(channels)) · V over the levels V of a clip: the query
+    is the same for all clips, the weights are not. It takes the place of the
+    fusion in the modified TIM-Net.
+    """
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the query (channels,)."""
+        self.query = self.add_weight(
+            name="query",
+            shape=(input_shape[-1],),
+            initializer=keras.initializers.RandomNormal(stddev=0.05),
+        )
+
+    def attention(self, inputs):
+        """Return the weights of the levels (batch, levels); rows sum to 1."""
+        scores = ops.matmul(inputs, self.query) / math.sqrt(inputs.shape[-1])
+        return ops.softmax(scores, axis=-1)
+
+    def call(self, inputs):
+        """Return the weighted average (batch, channels)."""
+        return ops.sum(inputs * self.attention(inputs)[..., None], axis=1)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Return (batch, channels)."""

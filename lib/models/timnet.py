@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers, ops
 
+from lib.models.checks import check_choice, check_share, check_switch, check_whole
 from lib.models.layers import (
     LevelPooling,
     StackDirections,
@@ -24,6 +25,10 @@ from lib.models.layers import (
 )
 
 ACTIVATIONS = ("relu", "elu", "gelu", "leaky_relu", "selu", "silu", "tanh")
+
+
+BLOCKS = ("gated", "residual")
+FUSIONS = ("weights", "mean", "last")
 
 
 @register
@@ -40,6 +45,9 @@ class TemporalAwareBlock(layers.Layer):
         dilation: Frames between two taps.
         dropout: Share of channels dropped for a whole clip in training.
         activation: Name of the activation.
+        causal: False lets the convolutions see the future too.
+        gated: False adds the sub-blocks' output to the signal and activates the
+            sum, as a plain temporal convolutional network does.
     """
 
     def __init__(
@@ -49,6 +57,8 @@ class TemporalAwareBlock(layers.Layer):
         dilation: int,
         dropout: float,
         activation: str,
+        causal: bool = True,
+        gated: bool = True,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -58,9 +68,13 @@ class TemporalAwareBlock(layers.Layer):
             "dilation": dilation,
             "dropout": dropout,
             "activation": activation,
+            "causal": causal,
+            "gated": gated,
         }
         self.convolutions = [
-            StackedConv1D(filters, kernel_size, dilation, name=f"convolution_{part}")
+            StackedConv1D(
+                filters, kernel_size, dilation, causal, name=f"convolution_{part}"
+            )
             for part in (1, 2)
         ]
         self.normalisations = [
@@ -82,10 +96,16 @@ class TemporalAwareBlock(layers.Layer):
 
     def call(self, inputs, training: bool = False):
         """Gate (branches, batch, frames, channels); the shape stays."""
-        return inputs * self.gate(inputs, training)
+        if self.settings["gated"]:
+            return inputs * self.gate(inputs, training)
+        return self.activation(inputs + self.sub_blocks(inputs, training))
 
     def gate(self, inputs, training: bool = False):
         """Return the factor in (0, 1) that each value is multiplied by."""
+        return ops.sigmoid(self.sub_blocks(inputs, training))
+
+    def sub_blocks(self, inputs, training: bool = False):
+        """Return what the two sub-blocks make of the signal."""
         hidden = inputs
         for convolve, normalise in zip(
             self.convolutions, self.normalisations, strict=True
@@ -99,7 +119,7 @@ class TemporalAwareBlock(layers.Layer):
                     noise_shape=(branches, batch, 1, channels),
                     seed=self.seed_generator,
                 )
-        return ops.sigmoid(hidden)
+        return hidden
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Return the input's shape."""
@@ -120,8 +140,18 @@ def build_timnet(
     stacks: int = 1,
     dropout: float = 0.1,
     activation: str = "relu",
+    backward: bool = True,
+    fusion: str = "weights",
+    block: str = "gated",
+    causal: bool = True,
 ) -> keras.Model:
-    """Build TIM-Net as its authors published it.
+    """Build TIM-Net as its authors published it, or one of its ablations.
+
+    The published ablations (table 3) are `backward=False` (without
+    bi-direction), `fusion="last"` (without multi-scale), `fusion="mean"`
+    (without dynamic fusion) and, its configuration not being given, our reading
+    of a plain temporal convolutional network: `block="residual"`,
+    `backward=False`, `fusion="last"`.
 
     Args:
         input_shape: (frames, coefficients); frames may be None for any length.
@@ -132,6 +162,11 @@ def build_timnet(
         stacks: How often the chain of n blocks is repeated.
         dropout: Spatial dropout in training, in [0, 1).
         activation: Activation inside the blocks, one of `ACTIVATIONS`.
+        backward: Read the clip backwards too.
+        fusion: "weights" learned for the levels, their "mean", or the "last"
+            level alone.
+        block: "gated" (temporal-aware), or "residual".
+        causal: False lets the blocks see the future of each direction too.
 
     Returns:
         A model from (batch, frames, coefficients) to class probabilities
@@ -141,13 +176,64 @@ def build_timnet(
     Raises:
         ValueError: If an option is out of range.
     """
-    _check(filters, kernel_size, dilations, stacks, dropout, activation)
+    check("timnet", filters, kernel_size, dilations, stacks, activation)
+    check_share("timnet", "dropout", dropout)
+    check_choice("timnet", "fusion", fusion, FUSIONS)
+    check_choice("timnet", "block", block, BLOCKS)
+    check_switch("timnet", backward=backward, causal=causal)
     clip = keras.Input(tuple(input_shape), name="features")  # (batch, frames, c)
-    both = StackDirections(name="directions")(clip)  # (2, batch, frames, c)
-    signal = StackedConv1D(filters, name="input_convolution")(both)
+    both = StackDirections(backward, name="directions")(clip)  # (2, batch, frames, c)
+    levels = multi_scale(
+        both,
+        filters=filters,
+        kernel_size=kernel_size,
+        dilations=dilations,
+        stacks=stacks,
+        dropouts=[dropout] * dilations,
+        activation=activation,
+        causal=causal,
+        gated=block == "gated",
+    )
+    embedding = _fused(levels, fusion)
+    probabilities = layers.Dense(num_classes, "softmax", name="probabilities")(
+        embedding
+    )
+    return keras.Model(clip, probabilities, name="timnet")
+
+
+def multi_scale(
+    branches,
+    *,
+    filters: int,
+    kernel_size: int,
+    dilations: int,
+    stacks: int,
+    dropouts: Sequence[float],
+    activation: str,
+    causal: bool = True,
+    gated: bool = True,
+) -> list:
+    """Return what each block of a chain has seen, averaged over time.
+
+    Args:
+        branches: (branches, batch, frames, coefficients).
+        filters: Channels of every block.
+        kernel_size: Taps of every convolution in the blocks.
+        dilations: Number of blocks in a chain.
+        stacks: Number of chains, one after the other.
+        dropouts: Dropout of each block of a chain.
+        activation: Activation inside the blocks.
+        causal: As in `build_timnet`.
+        gated: As in `TemporalAwareBlock`.
+
+    Returns:
+        One tensor (batch, 1, filters) per block, from the shortest to the
+        longest view.
+    """
+    signal = StackedConv1D(filters, name="input_convolution")(branches)
     levels = []
     for stack in range(1, stacks + 1):
-        for exponent in range(dilations):
+        for exponent, dropout in enumerate(dropouts):
             dilation = 2**exponent
             signal = TemporalAwareBlock(
                 filters,
@@ -155,21 +241,28 @@ def build_timnet(
                 dilation,
                 dropout,
                 activation,
+                causal,
+                gated,
                 name=f"block_{stack}_dilation_{dilation}",
             )(signal)
             pooled = LevelPooling(name=f"level_{stack}_dilation_{dilation}")(signal)
             levels.append(layers.Reshape((1, filters))(pooled))
+    return levels
+
+
+def _fused(levels: list, fusion: str):
+    """Return one vector (batch, filters) from the levels."""
+    if fusion == "last":
+        return layers.Flatten(name="embedding")(levels[-1])
     # (batch, levels, filters)
     stacked = layers.Concatenate(axis=1, name="levels")(levels)
-    embedding = WeightedFusion(name="embedding")(stacked)
-    probabilities = layers.Dense(num_classes, "softmax", name="probabilities")(
-        embedding
-    )
-    return keras.Model(clip, probabilities, name="timnet")
+    if fusion == "mean":
+        return layers.GlobalAveragePooling1D(name="embedding")(stacked)
+    return WeightedFusion(name="embedding")(stacked)
 
 
-def _check(filters, kernel_size, dilations, stacks, dropout, activation) -> None:
-    """Raise ValueError if an option of `build_timnet` is out of range."""
+def check(system, filters, kernel_size, dilations, stacks, activation) -> None:
+    """Raise ValueError if a number that shapes the blocks is out of range."""
     ranges = {
         "filters": (filters, 1, 4096),
         "kernel_size": (kernel_size, 1, 64),
@@ -177,26 +270,16 @@ def _check(filters, kernel_size, dilations, stacks, dropout, activation) -> None
         "stacks": (stacks, 1, 16),
     }
     for name, (value, low, high) in ranges.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not low <= value <= high:
-            raise ValueError(
-                f"timnet option '{name}': {value!r}; give a whole number from {low} "
-                f"to {high}"
-            )
-    number = isinstance(dropout, int | float) and not isinstance(dropout, bool)
-    if not number or not 0 <= dropout < 1:
-        raise ValueError(f"timnet option 'dropout': {dropout!r}; give 0 to below 1")
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"timnet option 'activation': {activation!r}; give one of {ACTIVATIONS}"
-        )
+        check_whole(system, name, value, low, high)
+    check_choice(system, "activation", activation, ACTIVATIONS)
 
 
 def receptive_field(dilations: int, kernel_size: int = 2, stacks: int = 1) -> int:
-    """Return how many frames of the past one output frame depends on.
+    """Return how many frames one output frame of a direction depends on.
 
     1 + 2 (kernel_size - 1) sum_j 2^(j-1), the present frame included: two
-    convolutions in every block.
+    convolutions in every block. All of them lie in the past if the blocks are
+    causal, around the frame otherwise.
 
     >>> receptive_field(8), receptive_field(10)
     (511, 2047)

@@ -102,6 +102,9 @@ def environment() -> dict[str, str]:
     for package in (*packages, "soxr", "scikit-learn"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
+    # Only where something was computed with it: this module stays light.
+    if keras := sys.modules.get("keras"):
+        found["backend"] = keras.backend.backend()
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),

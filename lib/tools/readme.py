@@ -7,10 +7,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args, get_origin
 
-from lib import corpora
+from lib import corpora, models
 from lib.config import Parameters
+from lib.features import PRESETS
 from lib.paths import REPOSITORY, write_text
 from lib.protocols import PROTOCOLS
+from lib.systems import SYSTEMS
 
 README = REPOSITORY / "README.md"
 
@@ -67,7 +69,32 @@ def corpora_table() -> str:
     return _table(heads, rows)
 
 
+def systems_table() -> str:
+    """Return the systems as a Markdown table."""
+    rows = [
+        (
+            f"`{name}`",
+            system.title,
+            f"`{system.features}`",
+            _parameters(name, system.features),
+            ", ".join(f"`{option}`" for option in models.options(name)),
+        )
+        for name, system in SYSTEMS.items()
+    ]
+    heads = ("model", "system", "own features", "parameters", "options")
+    return _table(heads, rows)
+
+
+def _parameters(name: str, preset: str) -> str:
+    """Return how many parameters a system has for seven emotions."""
+    if SYSTEMS[name].fit:
+        return "fitted"
+    shape = (None, PRESETS[preset].coefficients)
+    return f"{models.trainable_parameters(models.build_model(name, shape, 7)):,}"
+
+
 TABLES = {
+    "systems": systems_table,
     "parameters": parameters_table,
     "protocols": protocols_table,
     "corpora": corpora_table,

@@ -18,10 +18,15 @@ from lib.device import derived_seed
 from lib.losses import smoothed_labels
 from lib.protocols import Fold
 from lib.runs import RunFolders
+from lib.training.clips import Augmentation, predict_utterances
 from lib.training.curves import Curves
 from lib.training.program import Program
+from lib.training.schedules import constant
 
 CHECKPOINT_SECONDS = 5.0
+NO_AUGMENTATION = Augmentation()
+CONSTANT = constant()
+Schedule = Callable[[int, list[dict[str, float]]], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +81,15 @@ def _read_npz(path: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _save_whole(save: Callable[[Path], None], target: Path) -> None:
+def figures(y: np.ndarray, probabilities: np.ndarray) -> list[tuple[str, float]]:
+    """Return cross-entropy of the true labels, accuracy and UAR, by name."""
+    of_truth = np.clip(probabilities[np.arange(len(y)), y], 1e-7, 1.0)
+    scores = metrics.scores(y, probabilities.argmax(axis=1))
+    loss = float(-np.log(of_truth).mean())
+    return [("loss", loss), ("accuracy", scores["war"]), ("uar", scores["uar"])]
+
+
+def save_whole(save: Callable[[Path], None], target: Path) -> None:
     """Save a network elsewhere, then copy the file to where it belongs.
 
     The HDF5 library takes the whole process down when its disk is full; a copy
@@ -90,8 +103,17 @@ def _save_whole(save: Callable[[Path], None], target: Path) -> None:
 
 
 @dataclasses.dataclass
-class _Progress:
-    """Where the training of a fold stands."""
+class Progress:
+    """Where the training of a fold stands.
+
+    Attributes:
+        epoch: Epochs done.
+        seconds: Time spent on them.
+        history: Their figures.
+        best_epoch: The best of them, where one is chosen.
+        best_score: Its score and the opposite of its loss.
+        best: The state of the program at its end.
+    """
 
     epoch: int = 0
     seconds: float = 0.0
@@ -113,6 +135,9 @@ class FoldTraining:
         seed: Seed of the run; weights, order and dropout follow from it.
         chosen_on: "last", "validation" or "test".
         folders: Where the run's files lie.
+        schedule: From an epoch and the figures before it to the share of the
+            step size.
+        augmentation: How the training clips are altered.
     """
 
     def __init__(
@@ -126,6 +151,8 @@ class FoldTraining:
         seed: int,
         chosen_on: str,
         folders: RunFolders,
+        schedule: Schedule = CONSTANT,
+        augmentation: Augmentation = NO_AUGMENTATION,
     ) -> None:
         self.program = program
         self.fold = fold
@@ -134,6 +161,8 @@ class FoldTraining:
         self.seed = seed
         self.chosen_on = chosen_on
         self.folders = folders
+        self.schedule = schedule
+        self.augmentation = augmentation
         self._saved_at = 0.0
 
     def run(self, report: Callable[[dict[str, float]], None]) -> Outcome:
@@ -145,82 +174,108 @@ class FoldTraining:
         Returns:
             The outcome, which is on disk already.
         """
-        progress = self._resume()
-        number = self.fold.number
-        curves = Curves(
-            self.folders.curves(number), self.folders.events(number), progress.history
-        )
+        progress = self.resume()
+        curves = self.curves(progress)
         for row in progress.history:
             report(row)
+        clips, rows = self.augmentation.training_clips(self.x, self.fold.train)
         labels = smoothed_labels(
-            self.y[self.fold.train],
-            self.num_classes,
-            self.program.recipe.label_smoothing,
+            self.y[rows], self.num_classes, self.program.recipe.label_smoothing
         )
-        clips = self.x[self.fold.train]
         while progress.epoch < self.program.recipe.epochs:
             row = self._epoch(progress, clips, labels)
             curves.add(row)
             report(row)
             if time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
-                self._save_checkpoint(progress)
+                self.save_checkpoint(progress)
                 curves.save()
         curves.close()
-        return self._finish(progress)
+        return self.finish(progress)
 
     def _epoch(
-        self, progress: _Progress, clips: np.ndarray, labels: np.ndarray
+        self, progress: Progress, clips: np.ndarray, labels: np.ndarray
     ) -> dict[str, float]:
         """Train the next epoch, validate it, and keep the network if it is best."""
         start = time.monotonic()
         epoch = progress.epoch + 1
-        # The order follows from (seed, fold, epoch): a resumed epoch repeats it.
-        rng = np.random.default_rng([self.seed, self.fold.number, epoch])
+        rng = self.random(epoch)
         row: dict[str, float] = {"epoch": epoch}
-        row |= self.program.train_epoch(clips, labels, rng.permutation(len(clips)))
-        if not np.isfinite(row["loss"]):
-            raise FloatingPointError(
-                f"fold {self.fold.number}, epoch {epoch}: the loss is {row['loss']}; "
-                "lower learning_rate"
-            )
+        order = rng.permutation(len(clips))
+        share = self.schedule(epoch, progress.history)
+        row |= self.program.train_epoch(
+            self.augmentation.altered(clips, rng), labels, order, share
+        )
+        self.require_finite(row)
         if self.chosen_on != "last":
-            row |= self._validate()
-            # Ties go to the lower loss under UAR, to the later epoch never.
-            chosen = row["val_accuracy" if self.chosen_on == "test" else "val_uar"]
-            score = (chosen, -row["val_loss"])
-            if score > progress.best_score:
-                progress.best_score, progress.best_epoch = score, epoch
+            clips = self.x[self.fold.validation]
+            probabilities, _ = predict_utterances(self.program.predict, clips)
+            if self.judge(progress, row, probabilities):
                 progress.best = self.program.state()
-        row["seconds"] = round(time.monotonic() - start, 3)
-        progress.epoch = epoch
-        progress.seconds += row["seconds"]
-        progress.history.append(row)
+        self.record(progress, row, time.monotonic() - start)
         return row
 
-    def _validate(self) -> dict[str, float]:
-        """Return loss (of unsmoothed labels), accuracy and UAR of the validation."""
-        y = self.y[self.fold.validation]
-        probabilities, _ = self.program.predict(self.x[self.fold.validation])
-        of_truth = np.clip(probabilities[np.arange(len(y)), y], 1e-7, 1.0)
-        scores = metrics.scores(y, probabilities.argmax(axis=1))
-        return {
-            "val_loss": float(-np.log(of_truth).mean()),
-            "val_accuracy": scores["war"],
-            "val_uar": scores["uar"],
-        }
+    def random(self, epoch: int) -> np.random.Generator:
+        """Return the generator of an epoch's order; a resumed epoch repeats it."""
+        return np.random.default_rng([self.seed, self.fold.number, epoch])
 
-    def _finish(self, progress: _Progress) -> Outcome:
+    def curves(self, progress: Progress) -> Curves:
+        """Return the curves of the fold, those of an earlier attempt included."""
+        number = self.fold.number
+        return Curves(
+            self.folders.curves(number), self.folders.events(number), progress.history
+        )
+
+    def require_finite(self, row: dict[str, float]) -> None:
+        """Raise FloatingPointError if the loss of an epoch is no number."""
+        if not np.isfinite(row["loss"]):
+            raise FloatingPointError(
+                f"fold {self.fold.number}, epoch {row['epoch']}: the loss is "
+                f"{row['loss']}; lower learning_rate"
+            )
+
+    def judge(
+        self, progress: Progress, row: dict[str, float], probabilities: np.ndarray
+    ) -> bool:
+        """Add the validation's figures to a row; tell whether it is the best so far.
+
+        The loss is that of unsmoothed labels.
+
+        Args:
+            progress: Where the fold stands; takes note of the best epoch.
+            row: The figures of the epoch.
+            probabilities: What the network answers to the validation rows.
+        """
+        truth = self.y[self.fold.validation]
+        row |= {f"val_{name}": score for name, score in figures(truth, probabilities)}
+        # Ties go to the lower loss under UAR, to the later epoch never.
+        chosen = row["val_accuracy" if self.chosen_on == "test" else "val_uar"]
+        score = (chosen, -row["val_loss"])
+        if score <= progress.best_score:
+            return False
+        progress.best_score, progress.best_epoch = score, int(row["epoch"])
+        return True
+
+    def record(self, progress: Progress, row: dict[str, float], seconds: float) -> None:
+        """Count an epoch as done."""
+        row["seconds"] = round(seconds, 3)
+        progress.epoch = int(row["epoch"])
+        progress.seconds += row["seconds"]
+        progress.history.append(row)
+
+    def finish(self, progress: Progress) -> Outcome:
         """Test the chosen network and write weights, then the outcome."""
         number = self.fold.number
         epoch = progress.epoch
         if progress.best and progress.best_epoch != progress.epoch:
-            _save_whole(
+            save_whole(
                 self.program.network.save_weights, self.folders.last_weights(number)
             )
             self.program.restore_network(progress.best)
             epoch = progress.best_epoch
-        _save_whole(self.program.network.save, self.folders.model(number))
-        probabilities, embeddings = self.program.predict(self.x[self.fold.test])
+        save_whole(self.program.network.save, self.folders.model(number))
+        probabilities, embeddings = predict_utterances(
+            self.program.predict, self.x[self.fold.test]
+        )
         outcome = Outcome(
             self.fold.test,
             probabilities,
@@ -233,7 +288,7 @@ class FoldTraining:
         self.folders.checkpoint(number).unlink(missing_ok=True)
         return outcome
 
-    def _save_checkpoint(self, progress: _Progress) -> None:
+    def save_checkpoint(self, progress: Progress) -> None:
         """Write all that the next epoch depends on."""
         rest = {
             "epoch": progress.epoch,
@@ -248,13 +303,13 @@ class FoldTraining:
         paths.write_npz(self.folders.checkpoint(self.fold.number), everything)
         self._saved_at = time.monotonic()
 
-    def _resume(self) -> _Progress:
+    def resume(self) -> Progress:
         """Return the progress of the last checkpoint, or that of a fresh start."""
         self._saved_at = time.monotonic()
         self.program.reset(derived_seed(self.seed, self.fold.number))
         content = _read_npz(self.folders.checkpoint(self.fold.number))
         if content is None:
-            return _Progress()
+            return Progress()
         rest = json.loads(str(content.pop("rest")))
         best = {
             name.removeprefix("best_"): value
@@ -265,4 +320,4 @@ class FoldTraining:
         if score is not None:
             rest["best_score"] = tuple(score)
         self.program.restore(content)
-        return _Progress(best=best, **rest)
+        return Progress(best=best, **rest)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
+from lib.losses import LOSSES
 from lib.metrics.classification import scores_of_counts
 from lib.models import with_embedding
+from lib.training.step import batches, make_step
 
 EVALUATION_BATCH = 128
 
@@ -26,6 +28,9 @@ class Recipe:
         beta_2: Adam's second decay.
         epsilon: Adam's epsilon.
         label_smoothing: Share of a training label spread over all classes.
+        loss: One of `losses.LOSSES`.
+        loss_options: Its options.
+        fused: Whether the step is compiled by XLA.
     """
 
     epochs: int
@@ -35,37 +40,9 @@ class Recipe:
     beta_2: float
     epsilon: float
     label_smoothing: float
-
-
-@keras.saving.register_keras_serializable(package="ser_workbook")
-class ConfusionCounts(keras.metrics.Metric):
-    """Counts of (true, predicted) classes of a batch; its value is the accuracy.
-
-    Args:
-        num_classes: Number of classes.
-    """
-
-    def __init__(self, num_classes: int, name: str = "confusion", **kwargs) -> None:
-        super().__init__(name=name, **kwargs)
-        self.num_classes = num_classes
-        self.counts = self.add_variable(
-            (num_classes, num_classes), initializer="zeros", name="counts"
-        )
-
-    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
-        """Count a batch; the true class is the largest of a soft label."""
-        true = keras.ops.one_hot(keras.ops.argmax(y_true, -1), self.num_classes)
-        predicted = keras.ops.one_hot(keras.ops.argmax(y_pred, -1), self.num_classes)
-        self.counts.assign_add(keras.ops.matmul(keras.ops.transpose(true), predicted))
-
-    def result(self):
-        """Return the accuracy."""
-        right = keras.ops.sum(keras.ops.diagonal(self.counts))
-        return right / keras.ops.maximum(keras.ops.sum(self.counts), 1.0)
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "num_classes": self.num_classes}
+    loss: str = "cross_entropy"
+    loss_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    fused: bool = True
 
 
 class Program:
@@ -88,23 +65,20 @@ class Program:
         self.network = build()
         # Weights and the states of the dropout seeds, not the metrics'.
         self._variables = list(self.network.variables)
-        self.model = keras.Model(self.network.input, self.network.output)
         self._embedder = with_embedding(self.network)
-        self._counts = ConfusionCounts(num_classes)
-        self.model.compile(
-            optimizer=keras.optimizers.Adam(
-                recipe.learning_rate, recipe.beta_1, recipe.beta_2, recipe.epsilon
-            ),
-            loss="categorical_crossentropy",
-            metrics=[self._counts],
-            # XLA where the backend has it: a third of the processor time of
-            # TensorFlow's own kernels on small batches, for one compilation a run.
-            jit_compile="auto",
+        self._embedder.jit_compile = recipe.fused and self._embedder.jit_compile
+        self._optimizer = keras.optimizers.Adam(
+            recipe.learning_rate, recipe.beta_1, recipe.beta_2, recipe.epsilon
         )
-        self.model.optimizer.build(self.model.trainable_variables)
-        self._fresh_optimizer = [
-            variable.numpy() for variable in self.model.optimizer.variables
-        ]
+        self._optimizer.build(self.network.trainable_variables)
+        self._fresh_optimizer = [v.numpy() for v in self._optimizer.variables]
+        self._step = make_step(
+            self.network,
+            self._optimizer,
+            LOSSES[recipe.loss](**recipe.loss_options),
+            num_classes,
+            fused=recipe.fused,
+        )
 
     def reset(self, seed: int) -> None:
         """Give the network fresh weights, and the optimiser a fresh start."""
@@ -112,10 +86,10 @@ class Program:
         fresh = self._build()
         for variable, new in zip(self._variables, fresh.variables, strict=True):
             variable.assign(new)
-        self._assign(self.model.optimizer.variables, self._fresh_optimizer)
+        self._assign(self._optimizer.variables, self._fresh_optimizer)
 
     def train_epoch(
-        self, x: np.ndarray, labels: np.ndarray, order: np.ndarray
+        self, x: np.ndarray, labels: np.ndarray, order: np.ndarray, share: float = 1.0
     ) -> dict[str, float]:
         """Train one pass over the clips.
 
@@ -123,21 +97,18 @@ class Program:
             x: Training clips, float32, (n, frames, coefficients).
             labels: Soft labels, float32, (n, classes).
             order: Permutation of the n rows.
+            share: The step size, as a share of the recipe's.
 
         Returns:
             Mean loss over the clips, accuracy and UAR while training.
         """
-        size, total = self.recipe.batch_size, 0.0
-        counts = np.zeros(self._counts.counts.shape)
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            logs = self.model.train_on_batch(x[rows], labels[rows], return_dict=True)
-            # Keras forgets its metrics from one call to the next.
-            total += float(logs["loss"]) * len(rows)
-            counts += self._counts.counts.numpy()
+        self._optimizer.learning_rate = self.recipe.learning_rate * share
+        loss, counts = self._step.epoch(
+            batches(x, labels, order, self.recipe.batch_size)
+        )
         scores = scores_of_counts(counts)
         return {
-            "loss": total / len(order),
+            "loss": loss,
             "accuracy": float(scores["war"]),
             "uar": float(scores["uar"]),
         }
@@ -158,13 +129,13 @@ class Program:
     def state(self) -> dict[str, np.ndarray]:
         """Return copies of all that the next step depends on."""
         network = {f"v{i}": v.numpy() for i, v in enumerate(self._variables)}
-        optimizer = self.model.optimizer.variables
+        optimizer = self._optimizer.variables
         return network | {f"o{i}": v.numpy() for i, v in enumerate(optimizer)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go back to a state."""
         self.restore_network(state)
-        optimizer = self.model.optimizer.variables
+        optimizer = self._optimizer.variables
         self._assign(optimizer, [state[f"o{i}"] for i in range(len(optimizer))])
 
     def restore_network(self, state: Mapping[str, np.ndarray]) -> None:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 
-from lib import config, metrics, models, paths, protocols, runs
+from lib import config, losses, metrics, models, paths, protocols, runs
 from lib.device import Device
 from lib.features import FeatureSet
 from lib.protocols import PROTOCOLS, Fold, Rows
 from lib.runs import RunFolders, manifest
-from lib.training.fold import FoldTraining, Outcome
+from lib.systems import SYSTEMS
+from lib.training import schedules
+from lib.training.clips import Augmentation, resolve_augmentation
+from lib.training.fitted import fit_fold
+from lib.training.fold import NO_AUGMENTATION, FoldTraining, Outcome
 from lib.training.program import Program, Recipe
 from lib.training.progress import Progress
-
-EPSILON = 1e-8  # Adam's, hard-coded in the official TIM-Net
+from lib.training.schedules import SCHEDULES
 
 
 def resolve(
@@ -39,31 +44,53 @@ def resolve(
     Raises:
         ValueError: If the model has no such option.
     """
-    options = models.options(cfg.model) | dict(model_options) | cfg.model_options
-    unknown = set(options) - set(models.options(cfg.model))
-    for name in sorted(unknown):
-        hint = config.did_you_mean(name, models.options(cfg.model))
-        raise ValueError(f"model_options: {cfg.model} has no option '{name}'{hint}")
     folds = make_folds(cfg, features)
     return {
         "corpus": features.about["corpus"],
         "features": features.about["features"],
         "feature_settings": features.about["settings"],
         "model": cfg.model,
-        "model_options": options,
+        "model_options": _model_options(cfg, model_options),
         "protocol": cfg.protocol_in_force,
         "folds": len(folds),
         "seed": cfg.seed,
+        **_training_settings(cfg),
+        "augmentation": cfg.augmentation,
+        "augmentation_options": resolve_augmentation(cfg),
+    }
+
+
+def _model_options(
+    cfg: config.Parameters, suggested: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all options of the system: its own, the corpus's, then the user's."""
+    own = models.options(cfg.model)
+    for name in cfg.model_options:
+        if name not in own:
+            hint = config.did_you_mean(name, own)
+            raise ValueError(f"model_options: {cfg.model} has no option '{name}'{hint}")
+    fitting = {name: value for name, value in suggested.items() if name in own}
+    return own | fitting | cfg.model_options
+
+
+def _training_settings(cfg: config.Parameters) -> dict[str, Any]:
+    """Return what decides a training; nothing of it for a system without epochs."""
+    settings = {
         "epochs": cfg.epochs_in_force,
         "batch_size": cfg.batch_size_in_force,
         "learning_rate": cfg.learning_rate,
         "beta_1": cfg.beta_1,
         "beta_2": cfg.beta_2,
-        "epsilon": EPSILON,
+        "epsilon": cfg.epsilon,
+        "schedule": cfg.schedule,
+        "schedule_options": schedules.resolved_options(
+            cfg.schedule, cfg.schedule_options
+        ),
         "label_smoothing": cfg.label_smoothing,
         "loss": cfg.loss,
-        "augmentation": cfg.augmentation,
+        "loss_options": losses.resolved_options(cfg.loss, cfg.loss_options),
     }
+    return dict.fromkeys(settings) if SYSTEMS[cfg.model].fit else settings
 
 
 def make_folds(cfg: config.Parameters, features: FeatureSet) -> list[Fold]:
@@ -85,6 +112,7 @@ def train(
     workspace: paths.Workspace,
     *,
     device: Device,
+    augmentation: Augmentation = NO_AUGMENTATION,
     overwrite: bool = False,
     verbose: int = 1,
 ) -> RunFolders:
@@ -100,6 +128,7 @@ def train(
         folds: The folds, as `make_folds` returned them.
         workspace: Where the run's files go.
         device: The device in force, for the manifest.
+        augmentation: What `prepare_augmentation` returned.
         overwrite: Start again from nothing.
         verbose: 0 silent, 1 bars, 2 plain lines.
 
@@ -119,7 +148,9 @@ def train(
         if document["status"] == "done":
             return folders
         try:
-            outcomes = _train_folds(folders, document, features, folds, verbose)
+            outcomes = _train_folds(
+                folders, document, features, folds, augmentation, verbose
+            )
             _complete(folders, document, features, folds, outcomes)
         except Exception as error:
             document |= {"status": "failed", "error": f"{error}"}
@@ -215,36 +246,25 @@ def _train_folds(
     document: dict[str, Any],
     features: FeatureSet,
     folds: list[Fold],
+    augmentation: Augmentation,
     verbose: int,
 ) -> list[Outcome]:
     """Train the folds that are not done yet."""
     configuration = document["config"]
-    chosen_on = PROTOCOLS[configuration["protocol"]].chosen_on
-    num_classes = len(features.label_names)
-    program: Program | None = None
-    progress = Progress(len(folds), configuration["epochs"], verbose)
+    progress = Progress(len(folds), configuration["epochs"] or 1, verbose)
+    train_fold = _fold_trainer(configuration, features, folders, augmentation, progress)
     outcomes = []
     try:
         for fold, entry in zip(folds, document["folds"], strict=True):
             progress.start_fold(fold.number)
             outcome = Outcome.load(folders.outcome(fold.number))
             if outcome is None or not folders.model(fold.number).is_file():
-                program = program or _program(configuration, features)
-                outcome = FoldTraining(
-                    program,
-                    fold,
-                    features.x,
-                    features.y,
-                    num_classes=num_classes,
-                    seed=configuration["seed"],
-                    chosen_on=chosen_on,
-                    folders=folders,
-                ).run(progress.epoch)
+                outcome = train_fold(fold)
             outcomes.append(outcome)
             entry |= {
                 "epochs_run": len(outcome.history),
                 "epoch_chosen": outcome.epoch,
-                "chosen_on": chosen_on,
+                "chosen_on": PROTOCOLS[configuration["protocol"]].chosen_on,
                 "seconds": outcome.seconds,
             }
             manifest.write(folders.manifest, document)
@@ -257,16 +277,54 @@ def _train_folds(
     return outcomes
 
 
-def _count_parameters(configuration: Mapping[str, Any], features: FeatureSet) -> int:
+def _fold_trainer(
+    configuration: Mapping[str, Any],
+    features: FeatureSet,
+    folders: RunFolders,
+    augmentation: Augmentation,
+    progress: Progress,
+) -> Callable[[Fold], Outcome]:
+    """Return the function that trains and tests one fold."""
+    what = {
+        "x": features.x,
+        "y": features.y,
+        "num_classes": len(features.label_names),
+        "folders": folders,
+        "augmentation": augmentation,
+    }
+    name, options = configuration["model"], configuration["model_options"]
+    if SYSTEMS[name].fit:
+        return lambda fold: fit_fold(name, options, fold, report=progress.epoch, **what)
+    # Compiled for the first fold that is not done yet, and kept for the others.
+    program = functools.cache(lambda: _program(configuration, features))
+    schedule = SCHEDULES[configuration["schedule"]](**configuration["schedule_options"])
+    return lambda fold: FoldTraining(
+        program(),
+        fold,
+        seed=configuration["seed"],
+        chosen_on=PROTOCOLS[configuration["protocol"]].chosen_on,
+        schedule=schedule,
+        **what,
+    ).run(progress.epoch)
+
+
+def _count_parameters(
+    configuration: Mapping[str, Any], features: FeatureSet, saved: Path
+) -> int:
     """Return the number of trainable parameters of a run's network."""
-    return models.trainable_parameters(_build(configuration, features))
+    if SYSTEMS[configuration["model"]].fit:
+        # Support vectors are known only after the fact.
+        network = keras.saving.load_model(saved, compile=False)
+    else:
+        network = _build(configuration, features)
+    return models.trainable_parameters(network)
 
 
 def _build(configuration: Mapping[str, Any], features: FeatureSet) -> keras.Model:
     """Return the untrained network of a run."""
     return models.build_model(
         configuration["model"],
-        features.x.shape[1:],
+        features.x.shape[-2:],
         len(features.label_names),
         **configuration["model_options"],
     )
@@ -274,8 +332,13 @@ def _build(configuration: Mapping[str, Any], features: FeatureSet) -> keras.Mode
 
 def _program(configuration: Mapping[str, Any], features: FeatureSet) -> Program:
     """Return the compiled network of a run."""
+    names = set(Recipe.__dataclass_fields__) & set(configuration)
     recipe = Recipe(
-        **{name: configuration[name] for name in Recipe.__dataclass_fields__}
+        **{name: configuration[name] for name in names - {"label_smoothing"}},
+        label_smoothing=losses.effective_smoothing(
+            configuration["label_smoothing"], configuration["loss_options"]
+        ),
+        fused=SYSTEMS[configuration["model"]].fused,
     )
     num_classes = len(features.label_names)
     return Program(lambda: _build(configuration, features), recipe, num_classes)
@@ -302,7 +365,7 @@ def _complete(
     document |= {
         "status": "done",
         "finished": manifest.now(),
-        "parameters": _count_parameters(configuration, features),
+        "parameters": _count_parameters(configuration, features, weights[0]),
         "seconds": round(sum(outcome.seconds for outcome in outcomes), 3),
         "metrics": metrics.pooled_and_folds(table),
         "artefacts": manifest.artefacts(

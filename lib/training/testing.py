@@ -18,6 +18,7 @@ from lib.features import FeatureSet
 from lib.models import official
 from lib.protocols import PROTOCOLS, Fold
 from lib.runs import RunFolders, manifest
+from lib.training.clips import predict_utterances
 from lib.training.study import (
     describe_data,
     describe_fold,
@@ -25,7 +26,6 @@ from lib.training.study import (
     write_outcomes,
 )
 
-BATCH = 128
 OFFICIAL = "official weights"  # what the manifest calls a test of such weights
 _ANY_SEED = config.Parameters.model_fields["seed"].default
 
@@ -90,22 +90,6 @@ def _require_features(document: dict[str, Any], features: FeatureSet) -> None:
         )
 
 
-def predict(model: keras.Model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return class probabilities (n, classes) and embeddings (n, width)."""
-    both = models.with_embedding(model)
-    # Called, not `predict`: compiling a graph for each fold takes longer than
-    # the few clips it would answer.
-    answers = [
-        both(x[start : start + BATCH], training=False)
-        for start in range(0, len(x), BATCH)
-    ]
-    probabilities, embeddings = (
-        np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
-        for parts in zip(*answers, strict=True)
-    )
-    return probabilities, embeddings
-
-
 def retest(
     folders: RunFolders,
     features: FeatureSet,
@@ -140,14 +124,19 @@ def retest(
         x = features.x[[row_of[file] for file in part["file"]]]
         if document.get("kind") == OFFICIAL:
             file = _official_file(weights_dir, folders, int(fold), document)
-            model = official.load_official(file, x.shape[1:], len(columns))
+            model = official.load_official(file, x.shape[-2:], len(columns))
         else:
             model = load_fold(folders, int(fold), document)
-        probabilities, embedding = predict(model, x)
+        probabilities, embedding = _answers(model, x)
         answers = dict(zip(columns, probabilities.T, strict=True))
         tables.append(part.assign(y_pred=probabilities.argmax(axis=1), **answers))
         embeddings.append(embedding)
     return pd.concat(tables), np.concatenate(embeddings)
+
+
+def _answers(model: keras.Model, x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return probabilities and embeddings of utterances."""
+    return predict_utterances(lambda clips: models.predict(model, clips), x)
 
 
 def load_fold(folders: RunFolders, fold: int, document: dict[str, Any]) -> keras.Model:
@@ -215,7 +204,7 @@ def official_run(
         pairs = list(zip(folds, files, strict=True))
         for fold, file in _bar(pairs, cfg.verbose):
             model = official.load_official(file, shape, classes)
-            pair = predict(model, features.x[fold.test])
+            pair = _answers(model, features.x[fold.test])
             rows.append(fold.test)
             probabilities.append(pair[0])
             embeddings.append(pair[1])

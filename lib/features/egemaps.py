@@ -1,0 +1,44 @@
+"""eGeMAPS functionals, by the optional package opensmile.
+
+Eyben et al., "The Geneva minimalistic acoustic parameter set (GeMAPS) for voice
+research and affective computing", IEEE Transactions on Affective Computing 2016.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+
+def functionals(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Return the 88 functionals of eGeMAPSv02 of one channel.
+
+    Args:
+        samples: Shape (samples,).
+        rate: Samples per second.
+
+    Returns:
+        float32, shape (1, 88): one row for the whole clip. What is not defined,
+        as the pitch of a clip without voice, is 0.
+
+    Raises:
+        ModuleNotFoundError: If opensmile is not installed; with the command.
+    """
+    table = _extractor().process_signal(samples, rate)
+    return np.nan_to_num(table.to_numpy(np.float32))
+
+
+@functools.cache
+def _extractor():
+    try:
+        import opensmile
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "features 'egemaps' need the package opensmile (free for research): "
+            "install it with `.venv/bin/python -m pip install opensmile`"
+        ) from error
+    return opensmile.Smile(
+        feature_set=opensmile.FeatureSet.eGeMAPSv02,
+        feature_level=opensmile.FeatureLevel.Functionals,
+    )

@@ -1,0 +1,61 @@
+"""The step size falls as published."""
+
+import math
+
+import pytest
+
+from lib.training import schedules
+
+
+def test_light_sernets_schedule_ends_where_its_authors_say():
+    share = schedules.step()
+    assert share(59, []) == 1.0
+    assert share(60, []) == pytest.approx(math.exp(-0.15))
+    assert share(79, []) == share(60, [])
+    # 12 drops from 1e-4 in 300 epochs.
+    assert 1e-4 * share(300, []) == pytest.approx(1.65e-5, abs=5e-8)
+
+
+def test_exponential_is_a_power_of_the_epochs_before():
+    share = schedules.exponential(0.5)
+    assert [share(epoch, []) for epoch in (1, 2, 4)] == [1.0, 0.5, 0.125]
+
+
+def rows(losses, name="val_loss"):
+    return [{"loss": 9.0 - step, name: loss} for step, loss in enumerate(losses)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "drops"),
+    [
+        ([5, 4, 3, 2], 0),
+        ([1] + [2] * 5, 0),  # five bad epochs are let pass
+        ([1] + [2] * 6, 1),
+        ([1] + [2] * 12, 2),
+        ([1] + [2] * 5 + [0.5] + [2] * 5, 0),  # a better one begins the count anew
+        ([1] + [0.99995] * 6, 1),  # better by less than a ten-thousandth is not
+    ],
+)
+def test_plateau_falls_after_more_than_five_epochs_without_progress(losses, drops):
+    share = schedules.plateau(0.25, 5)
+    assert share(len(losses) + 1, rows(losses)) == pytest.approx(0.25**drops)
+
+
+def test_plateau_watches_the_training_loss_where_nobody_validates():
+    stuck = [{"loss": 1.0}] * 7
+    assert schedules.plateau()(8, stuck) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("step", {"evry": 3}, "schedule 'step' has no option 'evry'.*'every'"),
+        ("step", {"start": 0}, "start is 0; give a whole number from 1"),
+        ("exponential", {"factor": 0}, "factor is 0; give a number above 0"),
+        ("plateau", {"patience": 1.5}, "patience is 1.5"),
+        ("constant", {"factor": 0.1}, "schedule 'constant' has no option"),
+    ],
+)
+def test_a_bad_option_is_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        schedules.resolved_options(name, options)
