@@ -9,9 +9,9 @@ from lib.training import schedules
 
 def test_light_sernets_schedule_ends_where_its_authors_say():
     share = schedules.step()
-    assert share(59, []) == 1.0
-    assert share(60, []) == pytest.approx(math.exp(-0.15))
-    assert share(79, []) == share(60, [])
+    assert share(60, []) == 1.0
+    assert share(61, []) == pytest.approx(math.exp(-0.15))
+    assert share(80, []) == share(61, [])
     # 12 drops from 1e-4 in 300 epochs.
     assert 1e-4 * share(300, []) == pytest.approx(1.65e-5, abs=5e-8)
 

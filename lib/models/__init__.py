@@ -92,12 +92,11 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return class probabilities (n, classes) and embeddings (n, width)."""
     both = with_embedding(model)
-    # Called, not `predict`: compiling a graph for each fold takes longer than
-    # the few clips it would answer.
-    answers = [
-        both(x[start : start + batch], training=False)
-        for start in range(0, len(x), batch)
-    ]
+    # On TensorFlow called, not `predict`: compiling a graph for each fold takes
+    # longer than the few clips it would answer. JAX compiles every operation alone
+    # if it is not given all of them.
+    answer = both.predict_on_batch if keras.backend.backend() == "jax" else both
+    answers = [answer(x[start : start + batch]) for start in range(0, len(x), batch)]
     probabilities, embeddings = (
         np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
         for parts in zip(*answers, strict=True)

@@ -20,11 +20,12 @@ def constant() -> Callable[[int, History], float]:
 
 
 def step(
-    factor: float = 0.8607079764250578, start: int = 60, every: int = 20
+    factor: float = 0.8607079764250578, start: int = 61, every: int = 20
 ) -> Callable[[int, History], float]:
     """Return a schedule that multiplies by a factor at certain epochs.
 
-    The defaults are Light-SERNet's: exp(-0.15) at epochs 60, 80, 100, ...
+    The defaults are Light-SERNet's: exp(-0.15) at its epochs 60, 80, 100, ...,
+    which it counts from 0.
 
     Args:
         factor: The factor, in (0, 1].
