@@ -202,14 +202,10 @@ def build_cktim(
         "gain": kernel_gain,
         "bias": output_bias,
     }
-    first = {"omega_0": float(omega_0) if omega_0_at_input else 1.0}
-    first = kernels | {"generator": kernels["generator"] | first}
     clip = keras.Input(tuple(input_shape), name="features")  # (batch, frames, c)
     signal = StackDirections(name="directions")(clip)  # (2, batch, frames, c)
     if continuous:
-        signal = ContinuousConvolution(filters, name="input_convolution", **first)(
-            signal
-        )
+        signal = _first(filters, kernels, omega_0_at_input)(signal)
     else:
         signal = StackedConv1D(filters, name="input_convolution")(signal)
     levels = []
@@ -219,7 +215,7 @@ def build_cktim(
             dropout,
             kernels if continuous else None,
             kernel_size,
-            2**number,
+            dilation=2**number,
             name=f"block_{number + 1}",
         )(signal)
         pooled = LevelPooling(name=f"level_{number + 1}")(signal)
@@ -230,6 +226,16 @@ def build_cktim(
         embedding
     )
     return keras.Model(clip, probabilities, name=NAME)
+
+
+def _first(filters: int, kernels: dict, with_omega: bool) -> ContinuousConvolution:
+    """Return the convolution before the blocks; its omega_0 is 1 as published."""
+    generator = dict(kernels["generator"])
+    if not with_omega:
+        generator["omega_0"] = 1.0
+    return ContinuousConvolution(
+        filters, name="input_convolution", **(kernels | {"generator": generator})
+    )
 
 
 def _check_sizes(blocks, filters, kernel_size, omega_0, hidden_scale) -> None:

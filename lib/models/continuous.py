@@ -253,10 +253,12 @@ class ContinuousConvolution(layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         """Create the generator for this number of channels, and the bias."""
-        branches, _, _, channels = input_shape
+        branches, _, _, self.channels = input_shape
         filters = self.settings["filters"]
         self.generator = KernelGenerator(
-            outputs=channels * filters, name="generator", **self.settings["generator"]
+            outputs=self.channels * filters,
+            name="generator",
+            **self.settings["generator"],
         )
         self.generator.build((branches, 1, None, 1))
         self.bias = None
@@ -265,25 +267,24 @@ class ContinuousConvolution(layers.Layer):
                 name="bias", shape=(branches, 1, 1, filters), initializer="zeros"
             )
 
-    def kernel(self, frames, channels: int, training: bool = False):
-        """Return the kernel (branches, frames, channels, filters), newest tap first.
+    def kernel(self, frames, training: bool = False):
+        """Return the kernel (branches, frames, in, filters), newest tap first.
 
         Args:
             frames: Length of the clip, a number or a scalar tensor.
-            channels: Number of input channels.
             training: With dropout, and normalised by its own statistics.
         """
         values = self.generator(positions(frames), training=training)
         if self.settings["gain"] == "mean":
             values = values / ops.cast(frames, values.dtype)
-        shape = (values.shape[0], -1, channels, self.settings["filters"])
+        shape = (values.shape[0], -1, self.channels, self.settings["filters"])
         return ops.reshape(values, shape)
 
     def call(self, inputs, training: bool = False):
         """Convolve (branches, batch, frames, in) to (branches, batch, frames, out)."""
         frames = inputs.shape[2]
         frames = ops.shape(inputs)[2] if frames is None else frames
-        kernel = self.kernel(frames, inputs.shape[-1], training)
+        kernel = self.kernel(frames, training)
         direct = self.settings["convolution"] == "direct"
         outputs = (convolve_directly if direct else convolve_by_fft)(inputs, kernel)
         return outputs if self.bias is None else outputs + self.bias
@@ -344,7 +345,9 @@ def convolve_by_fft(inputs, kernel):
     product = tuple(ops.transpose(part, (0, 2, 3, 1)) for part in product)
     signal = ops.irfft(product, length)  # (branches, batch, out, length)
     frames = ops.shape(inputs)[2] if frames is None else frames
-    return ops.transpose(signal[..., :frames], (0, 1, 3, 2))
+    outputs = ops.transpose(signal[..., :frames], (0, 1, 3, 2))
+    # A transform whose length only the data know has lost all other sizes too.
+    return ops.reshape(outputs, (kernel.shape[0], -1, frames, kernel.shape[-1]))
 
 
 def _spectrum(values, axis: int, length: int | None):

@@ -72,7 +72,7 @@ class StackedKanDense(layers.Layer):
 
     out_j = sum_i (base_ij silu(x_i) + scale_ij sum_k coefficient_ijk B_k(x_i)) with
     the cubic B-splines B_k; five intervals between -1 and 1, no bias. The splines
-    start as noise of 0.02 around zero; base and scale start in
+    start through noise in U(-0.01, 0.01) at the knots; base and scale start in
     U(-1/sqrt(in), 1/sqrt(in)).
 
     Args:

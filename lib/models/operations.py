@@ -224,7 +224,8 @@ def _count_equation(equation) -> int:
         return _size(out.shape) * _size(shapes[1]) // filters
     if name == "fft":
         points = _size(parameters["fft_lengths"])
-        real = "RFFT" in str(parameters["fft_type"])
-        array = out.shape if "IRFFT" in str(parameters["fft_type"]) else shapes[0]
+        kind = parameters["fft_type"].name
+        array = out.shape if kind == "IRFFT" else shapes[0]
+        real = kind in ("RFFT", "IRFFT")
         return _size(array) // points * fourier_multiply_adds(points, real)
     return 0
