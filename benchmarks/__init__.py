@@ -1,0 +1,1 @@
+"""Measurements of speed; each is a module to run, and none is a test."""
