@@ -24,6 +24,7 @@ COURSE = (
     "03_test",
     "04_tsne",
     "05_results",
+    "06_models",
 )
 NOTEBOOKS = render.find()
 EVERY_NOTEBOOK = pytest.mark.parametrize(

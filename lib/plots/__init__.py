@@ -15,11 +15,21 @@ from lib.plots.results import (
     reliability_diagram,
     speaker_dots,
 )
+from lib.plots.schematics import structure
 from lib.plots.space import embedding, purity_bars
+from lib.plots.systems import (
+    best_so_far,
+    footprint,
+    histogram,
+    level_weights,
+    magnitudes,
+    over_time,
+)
 from lib.plots.timnet import fusion_weights, receptive_field, receptive_frames
 from lib.plots.training import folds_grid, training_curves
 
 __all__ = [
+    "best_so_far",
     "class_recall",
     "confusion_matrix",
     "counts",
@@ -28,11 +38,16 @@ __all__ = [
     "embedding",
     "emotion_colours",
     "folds_grid",
+    "footprint",
     "fusion_weights",
+    "histogram",
     "label_counts",
     "leaderboard",
+    "level_weights",
+    "magnitudes",
     "mel_spectrogram",
     "mfcc",
+    "over_time",
     "probabilities",
     "published_versus_ours",
     "purity_bars",
@@ -41,6 +56,7 @@ __all__ = [
     "reliability_diagram",
     "speaker_colours",
     "speaker_dots",
+    "structure",
     "style",
     "training_curves",
     "waveform",
