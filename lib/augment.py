@@ -89,18 +89,21 @@ WAVEFORM: Mapping[str, Callable[[np.ndarray, Generator], np.ndarray]] = {
 
 
 def cepstrum_noise(
-    x: np.ndarray, rng: Generator, deviation: float = 0.005
+    x: np.ndarray, rng: Generator, deviation: float = 0.005, *, relative: bool = True
 ) -> np.ndarray:
     """Return clips with Gaussian noise on every value.
 
     Args:
         x: float32, (clips, frames, coefficients).
         rng: Random generator.
-        deviation: Standard deviation as a share of that of each coefficient over
-            the clip. The repository adds 0.005 outright, which is nothing beside
-            a coefficient of minus 500 and much beside one of 0.1.
+        deviation: Standard deviation of the noise.
+        relative: True if `deviation` is a share of the standard deviation of each
+            coefficient over the clip; False if it is added outright, as the
+            repository does, which is nothing beside a c0 of minus 500.
     """
-    scale = deviation * x.std(axis=1, keepdims=True)
+    scale = np.float32(deviation)
+    if relative:
+        scale = scale * x.std(axis=1, keepdims=True)
     return x + scale * rng.standard_normal(x.shape, np.float32)
 
 

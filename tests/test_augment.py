@@ -1,7 +1,11 @@
 """Altered copies are altered as they say, and train alone."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
+import soundfile
 from conftest import tiny_features
 
 from lib import augment, config, corpora, features, training
@@ -132,6 +136,15 @@ def test_a_bad_option_is_named(clips, chosen, message):
         augment.augment_cepstra(clips, rng(), **chosen)
 
 
+def test_cepstral_noise_is_relative_to_each_coefficient_or_absolute():
+    x = rng(1).normal(size=(2, 20_000, 2)).astype(np.float32)
+    x = x * np.float32([100, 1]) - np.float32([500, 0])
+    relative = (augment.cepstrum_noise(x, rng(), 0.01) - x).std(axis=1)
+    np.testing.assert_allclose(relative, [[1.0, 0.01]] * 2, rtol=0.05)
+    absolute = (augment.cepstrum_noise(x, rng(), 0.01, relative=False) - x).std(axis=1)
+    np.testing.assert_allclose(absolute, 0.01, rtol=0.05)
+
+
 # --- copies of a corpus ---------------------------------------------------------------
 
 
@@ -195,9 +208,116 @@ def test_copies_are_kept_and_a_damaged_file_is_made_again(demo):
         for path in folder.glob("DEMO-timnet-augmented-*.npz")
         if '"seed": 9' in path.with_suffix(".json").read_text()
     ]
-    kept.write_bytes(kept.read_bytes()[:1000])
+    stamp = kept.stat().st_mtime_ns
+    copies(demo, seed=9)
+    assert kept.stat().st_mtime_ns == stamp
+    whole, beside = kept.read_bytes(), kept.with_suffix(".json")
+    # A flag of the zip directory that asks for a password.
+    encrypted = bytearray(whole)
+    encrypted[whole.rindex(b"PK\x01\x02") + 8] |= 1
+    for broken in (whole[:1000], bytes(encrypted)):
+        kept.write_bytes(broken)
+        np.testing.assert_array_equal(copies(demo, seed=9), first)
+        assert kept.read_bytes() == whole
+    beside.write_text("[]")
     np.testing.assert_array_equal(copies(demo, seed=9), first)
     assert (copies(demo, seed=10)[:, 0] != first[:, 0]).any()
+
+
+@pytest.fixture
+def copied(demo, tmp_path):
+    """Return DEMO's corpus and two rows, with audio and cache of their own."""
+    corpus, data, folder = demo
+    two = dataclasses.replace(
+        data,
+        **{
+            name: getattr(data, name)[:2]
+            for name in ("x", "y", "file", "speaker", "sex", "text")
+        },
+    )
+    for file in two.file:
+        target = tmp_path / "DEMO" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "DEMO" / file, target)
+    return corpus, two, tmp_path
+
+
+def test_copies_of_other_audio_are_not_taken(copied):
+    _, data, folder = copied
+    path = folder / "DEMO" / data.file[1]
+    original = path.read_bytes()
+    first = copies(copied, transforms=["noise"])
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, samples[::-1], rate)
+    changed = copies(copied, transforms=["noise"])
+    differs = (changed != first).any(axis=(1, 2, 3))
+    assert differs.tolist() == [False, True]
+    path.write_bytes(original)
+    np.testing.assert_array_equal(copies(copied, transforms=["noise"]), first)
+    # Where there is no audio at all, what is kept is taken.
+    shutil.rmtree(folder / "DEMO")
+    np.testing.assert_array_equal(copies(copied, transforms=["noise"]), first)
+
+
+def test_two_files_of_the_same_audio_get_noise_of_their_own(copied):
+    _, data, folder = copied
+    one, two = (folder / "DEMO" / file for file in data.file)
+    shutil.copy(one, two)
+    made = copies(copied, transforms=["noise", "reversal"])
+    np.testing.assert_array_equal(made[0, 1], made[1, 1])
+    assert (made[0, 0] != made[1, 0]).any()
+
+
+def test_whole_copies_that_are_not_the_described_ones_are_made_again(copied):
+    _, _, folder = copied
+    first = copies(copied, transforms=["reversal"])
+    (kept,) = folder.glob("*-augmented-*.npz")
+    np.savez(kept, copies=first + 1)
+    np.testing.assert_array_equal(copies(copied, transforms=["reversal"]), first)
+
+
+def test_a_file_that_cannot_be_altered_is_named(copied):
+    _, data, folder = copied
+    path = folder / "DEMO" / data.file[1]
+    path.write_bytes(b"RIFF")
+    with pytest.raises(ValueError, match=f"copies of {data.file[1]}: not readable"):
+        copies(copied)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=f"1 of 2 files.*{data.file[1]}"):
+        copies(copied)
+
+
+def test_copies_by_another_front_end_are_refused(demo):
+    with pytest.raises(
+        ValueError, match="'timnet-[0-9a-f]{8}' do not go with.*'timnet"
+    ):
+        corpus, data, folder = demo
+        features.augmented_copies(
+            corpus, data, folder / "DEMO", folder, "timnet", {"window": "hamming"}
+        )
+
+
+def test_copies_of_utterances_in_pieces_are_pieces(demo):
+    corpus, _, folder = demo
+    chosen = {"pieces": "all", "clip_seconds": 0.5}
+    found = corpora.scan(corpus, folder / "DEMO")[:3]
+    data = features.prepare(
+        corpus, found, folder, "lightsernet", chosen, verbose=0
+    ).features
+    made = features.augmented_copies(
+        corpus,
+        data,
+        folder / "DEMO",
+        folder,
+        "lightsernet",
+        chosen,
+        transforms=["reversal", "shift"],
+        verbose=0,
+    )
+    # Neither reversal nor a shift changes the length: as many pieces, twice.
+    _, owner = features.pieces(data.x)
+    _, of = features.pieces(made)
+    np.testing.assert_array_equal(np.bincount(of), 2 * np.bincount(owner))
 
 
 def test_without_audio_the_way_out_is_named(demo):

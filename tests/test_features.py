@@ -257,6 +257,27 @@ def test_a_damaged_cache_is_noticed_and_made_again(clips, corpus, tmp_path):
     assert np.array_equal(features.load(made.path).x, made.features.x)
 
 
+@pytest.mark.parametrize("beside", ["[]", "{}", "{"])
+def test_a_damaged_description_is_noticed_and_made_again(
+    clips, corpus, tmp_path, beside
+):
+    made = features.prepare(corpus, clips, tmp_path, verbose=0)
+    made.path.with_suffix(".json").write_text(beside)
+    with pytest.raises((ValueError, FileNotFoundError)):
+        features.load(made.path)
+    assert features.prepare(corpus, clips, tmp_path, verbose=0).made == 6
+
+
+def test_a_file_that_asks_for_a_password_is_damaged(clips, corpus, tmp_path):
+    made = features.prepare(corpus, clips, tmp_path, verbose=0)
+    content = bytearray(made.path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    made.path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="damaged"):
+        features.load(made.path)
+    assert features.prepare(corpus, clips, tmp_path, verbose=0).made == 6
+
+
 def test_a_missing_file_says_what_makes_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="01_preprocess"):
         features.load(tmp_path / "X-timnet.npz")
@@ -447,12 +468,41 @@ def test_pieces_of_unequal_number_fill_up_with_nothing():
     assert len(clips) == 4 and owner.tolist() == [0, 0, 0, 1]
 
 
+def test_a_corpus_in_pieces_is_kept_with_one_row_per_utterance(clips, corpus, tmp_path):
+    chosen = {"pieces": "all", "clip_seconds": 0.5}
+    made = features.prepare(corpus, clips, tmp_path, "lightsernet", chosen, verbose=0)
+    # 0.6, 0.8, ... 1.6 seconds; what remains after the last whole piece is dropped.
+    expected = [1, 1, 2, 2, 2, 3]
+    x = made.features.x
+    assert x.shape[:2] == (6, 3)
+    there = np.isfinite(x).all(axis=(2, 3))
+    assert there.sum(axis=1).tolist() == expected
+    assert np.isnan(x[~there]).all()
+    _, owner = features.pieces(x)
+    assert owner.tolist() == np.repeat(np.arange(6), expected).tolist()
+    again = features.prepare(corpus, clips, tmp_path, "lightsernet", chosen, verbose=0)
+    assert again.made == 0
+    np.testing.assert_array_equal(features.load(made.path).x, x)
+
+
+@pytest.mark.parametrize("name", ["timnet", "timnet_paper", "lightsernet", "cktim"])
+def test_what_is_one_clip_is_its_own_piece(name):
+    assert features.preset_name(name) == name
+    assert features.front_end(name).pieces == "one"
+    x = np.zeros((3, 5, 2), np.float32)
+    clips, owner = features.pieces(x)
+    assert clips.shape == x.shape and owner.tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("preset", "options", "message"),
     [
         ("timnet", {"pieces": "all"}, "pieces 'all' needs clip_seconds"),
         ("timnet", {"pieces": "some"}, "'pieces': 'some'; give one of 'one', 'all'"),
+        ("timnet", {"pieces": "all", "clip_seconds": 1e-9}, "needs clip_seconds"),
         ("egemaps", {"coefficients": 80}, "egemaps are 88 coefficients"),
+        ("egemaps", {"channels": 2}, "only sample_rate can be replaced"),
+        ("egemaps", {"pieces": "all", "clip_seconds": 2}, "only sample_rate"),
     ],
 )
 def test_what_cannot_be_cut_is_named(preset, options, message):
@@ -465,6 +515,26 @@ def test_without_opensmile_the_command_that_installs_it_is_named(monkeypatch):
     egemaps._extractor.cache_clear()
     with pytest.raises(ModuleNotFoundError, match="pip install opensmile"):
         egemaps.functionals(np.zeros(16_000, np.float32), 16_000)
+
+
+def test_a_corpus_without_opensmile_fails_once_with_the_command(
+    clips, corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "opensmile", None)
+    egemaps._extractor.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match="pip install opensmile"):
+        features.prepare(corpus, clips, tmp_path, "egemaps", verbose=0)
+    assert not list(tmp_path.glob("*.npz"))
+
+
+def test_functionals_of_a_corpus_are_one_row_for_a_clip(clips, corpus, tmp_path):
+    pytest.importorskip("opensmile")
+    soundfile.write(clips[1].path, np.zeros(300), 16_000)
+    made = features.prepare(corpus, clips, tmp_path, "egemaps", verbose=0)
+    assert made.features.x.shape == (5, 1, 88)
+    assert np.isfinite(made.features.x).all()
+    assert "too short for eGeMAPS" in made.failed["1.wav"]
+    assert "opensmile" in made.features.about["versions"]
 
 
 def test_functionals_are_those_of_opensmile():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import zipfile
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,9 +15,15 @@ from tqdm.auto import tqdm
 from lib import augment, config, paths
 from lib.corpora.base import Corpus
 from lib.features.extraction import stacked
-from lib.features.frontend import FrontEnd, front_end
+from lib.features.frontend import FrontEnd, front_end, preset_name
 from lib.features.signal import clip_length, features_of, load_audio
-from lib.features.store import FeatureSet, array_hash, feature_path, read_about
+from lib.features.store import (
+    FeatureSet,
+    array_hash,
+    feature_path,
+    read_about,
+    read_arrays,
+)
 
 
 def augmented_copies(
@@ -35,8 +41,10 @@ def augmented_copies(
 ) -> np.ndarray:
     """Return the features of altered copies of every utterance, or find them.
 
-    A copy depends on the seed, the file's name and the transform, on nothing
-    else. The altered audio goes through the same front end as the audio.
+    A copy depends on its own audio, the seed, the file's name and the transform,
+    not on the other files. The altered audio goes through the same front end as
+    the audio. Copies that are there are taken as long as the audio is what they
+    were made of, or, as on a machine that only trains, is not at hand at all.
 
     Args:
         corpus: The corpus.
@@ -56,11 +64,17 @@ def augmented_copies(
         `features`; where utterances are cut into pieces, a copy is a piece.
 
     Raises:
-        FileNotFoundError: If the audio is not there.
-        ValueError: For an unknown transform.
+        FileNotFoundError: If the audio, or some of it, is not there.
+        ValueError: For an unknown transform, for features of another front end,
+            or if a file cannot be read; with its name.
     """
     augment.require_known(transforms, augment.WAVEFORM)
     settings = front_end(preset, options)
+    if (name := preset_name(preset, options)) != features.about["features"]:
+        raise ValueError(
+            f"copies by the front end '{name}' do not go with features by "
+            f"'{features.about['features']}'"
+        )
     about = {
         "audio_sha256": features.about["audio_sha256"],
         "features_sha256": features.about["x_sha256"],
@@ -68,15 +82,13 @@ def augmented_copies(
         "transforms": list(transforms),
         "seed": seed,
     }
-    name = f"{features.about['features']}-augmented-{config.digest(about)}"
-    target = feature_path(cache_folder, corpus.name, name)
-    if (found := _cached(target, about)) is not None:
+    target = feature_path(
+        cache_folder, corpus.name, f"{name}-augmented-{config.digest(about)}"
+    )
+    content = _content(audio_folder, features, jobs)
+    if (found := _cached(target, about, content)) is not None:
         return found
-    if not audio_folder.is_dir():
-        raise FileNotFoundError(
-            f"augmentation 'waveform' alters the audio, and there is none at "
-            f"{audio_folder}; set datasets_dir, or augmentation='cepstrum'"
-        )
+    _require_audio(audio_folder, features, content)
     length = clip_length(settings, corpus)
     work = (
         joblib.delayed(_copies_of)(
@@ -86,17 +98,53 @@ def augmented_copies(
     )
     workers = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
     bar = tqdm(total=len(features), desc="copies", unit="clip", disable=verbose != 1)
-    rows = []
+    rows, hashes = [], []
     with bar:
-        for row in workers(work):
+        for hashed, row in workers(work):
             bar.update()
+            hashes.append(hashed)
             rows.append(row)
     copies = stacked(rows)
     paths.write_npz(target, {"copies": copies})
-    paths.write_json(
-        target.with_suffix(".json"), about | {"copies_sha256": array_hash(copies)}
-    )
+    made = {
+        "copied_sha256": config.digest(hashes, length=64),
+        "copies_sha256": array_hash(copies),
+    }
+    paths.write_json(target.with_suffix(".json"), about | made)
     return copies
+
+
+def _content(folder: Path, features: FeatureSet, jobs: int) -> list[str] | None:
+    """Return the SHA-256 of every file, "" where it is not; None without audio."""
+    if not folder.is_dir():
+        return None
+    workers = joblib.Parallel(n_jobs=jobs, prefer="threads")
+    return workers(joblib.delayed(_hash_of)(folder / file) for file in features.file)
+
+
+def _hash_of(path: Path) -> str:
+    return paths.sha256_file(path) if path.is_file() else ""
+
+
+def _require_audio(
+    folder: Path, features: FeatureSet, content: Sequence[str] | None
+) -> None:
+    """Raise FileNotFoundError, with what to do, unless all the audio is there."""
+    if content is None:
+        lack = f"there is none at {folder}"
+    elif missing := [
+        file for file, known in zip(features.file, content, strict=True) if not known
+    ]:
+        lack = (
+            f"{len(missing)} of {len(content)} files are not in {folder} "
+            f"(first: {missing[0]})"
+        )
+    else:
+        return
+    raise FileNotFoundError(
+        f"augmentation 'waveform' alters the audio, and {lack}; set datasets_dir, "
+        "or augmentation='cepstrum'"
+    )
 
 
 def _copies_of(
@@ -106,27 +154,37 @@ def _copies_of(
     length: int,
     transforms: Sequence[str],
     seed: int,
-) -> np.ndarray:
-    """Return the copies of one utterance, (copies, frames, coefficients)."""
-    samples = load_audio(path, settings)
+) -> tuple[str, np.ndarray]:
+    """Return an utterance's SHA-256 and copies, (copies, frames, coefficients)."""
+    content = path.read_bytes()
     copies = []
-    for transform in transforms:
-        text = f"{seed} {transform} {file}"
-        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-        changed = augment.WAVEFORM[transform](samples, np.random.default_rng(number))
-        made = features_of(changed, settings, length)
-        copies.extend(made if made.ndim == 3 else [made])
-    return np.stack(copies)
+    try:
+        samples = load_audio(io.BytesIO(content), settings)
+        for transform in transforms:
+            text = f"{seed} {transform} {file}"
+            number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+            rng = np.random.default_rng(number)
+            changed = augment.WAVEFORM[transform](samples, rng)
+            made = features_of(changed, settings, length)
+            copies.extend(made if made.ndim == 3 else [made])
+    except ValueError as error:
+        raise ValueError(f"no altered copies of {file}: {error}") from error
+    return hashlib.sha256(content).hexdigest(), np.stack(copies)
 
 
-def _cached(target: Path, about: Mapping[str, object]) -> np.ndarray | None:
-    """Return the copies of a whole file that was made for the same, else None."""
+def _cached(
+    target: Path, about: Mapping[str, object], content: Sequence[str] | None
+) -> np.ndarray | None:
+    """Return the copies of a whole file that was made of the same, else None."""
     known = read_about(target)
     if known is None or {name: known.get(name) for name in about} != about:
         return None
-    try:
-        with np.load(target, allow_pickle=False) as content:
-            copies = content["copies"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    if content is not None and known.get("copied_sha256") != config.digest(
+        content, length=64
+    ):
         return None
-    return copies if array_hash(copies) == known["copies_sha256"] else None
+    try:
+        copies = read_arrays(target, ("copies",))["copies"]
+    except ValueError:  # damaged copies are made again
+        return None
+    return copies if array_hash(copies) == known.get("copies_sha256") else None

@@ -24,9 +24,12 @@ def functionals(samples: np.ndarray, rate: int) -> np.ndarray:
 
     Raises:
         ModuleNotFoundError: If opensmile is not installed; with the command.
+        ValueError: If the clip is shorter than one frame of opensmile (60 ms).
     """
-    table = _extractor().process_signal(samples, rate)
-    return np.nan_to_num(table.to_numpy(np.float32))
+    row = _extractor().process_signal(samples, rate).to_numpy(np.float32)
+    if np.isnan(row).all():
+        raise ValueError(f"{len(samples)} samples are too short for eGeMAPS")
+    return np.nan_to_num(row, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 @functools.cache

@@ -27,6 +27,10 @@ from lib.features.store import (
     save,
 )
 
+_ALWAYS = ("librosa", "soxr", "soundfile", "numpy", "scipy")
+# The packages whose versions decide the numbers of each kind of front end.
+_PACKAGES = {"cepstrum": _ALWAYS, "egemaps": (*_ALWAYS, "opensmile")}
+
 
 @dataclasses.dataclass(frozen=True)
 class Extraction:
@@ -206,10 +210,10 @@ def _cached(
         return None
     content = workers(joblib.delayed(_hash_one)(item) for item in utterances)
     # Clips that failed are in the list too: one that was mended is noticed.
-    if _audio_list_hash(utterances, content) != about["audio_sha256"]:
+    if _audio_list_hash(utterances, content) != about.get("audio_sha256"):
         return None
     try:
-        return Extraction(target, load(target), 0, about["failed"])
+        return Extraction(target, load(target), 0, about.get("failed", {}))
     except ValueError:  # a damaged cache is made again
         return None
 
@@ -240,7 +244,7 @@ def _assemble(
         **about,
         "versions": {
             package: importlib.metadata.version(package)
-            for package in ("librosa", "soxr", "soundfile", "numpy", "scipy")
+            for package in _PACKAGES[settings.kind]
         },
         "x_sha256": array_hash(x),
     }

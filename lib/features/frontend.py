@@ -18,8 +18,10 @@ class FrontEnd:
     Attributes:
         kind: "cepstrum" for frames of cepstral coefficients; "egemaps" for the
             88 functionals of the extended Geneva minimalistic acoustic parameter
-            set (eGeMAPSv02), one row for the whole clip at `sample_rate`: of the
-            other values none counts. It needs the optional package opensmile.
+            set (eGeMAPSv02), one row for the whole clip, neither padded nor
+            cropped, at `sample_rate`: no other value may be replaced. One rate
+            for all keeps corpora comparable, as some functionals follow the
+            band. It needs the optional package opensmile.
         sample_rate: Rate the audio is resampled to, in Hz.
         clip_seconds: Length every clip is padded or cropped to, in seconds;
             0 for the corpus's official length.
@@ -147,10 +149,18 @@ def front_end(preset: str, options: Mapping[str, object] | None = None) -> Front
             )
         chosen[name] = _checked(name, value, kinds[name])
     result = dataclasses.replace(PRESETS[preset], **chosen)
-    if result.pieces == "all" and not result.clip_seconds:
+    piece = round(result.clip_seconds * result.sample_rate)
+    if result.pieces == "all" and piece < 1:
         raise ValueError("pieces 'all' needs clip_seconds, the length of a piece")
-    if result.kind == "egemaps" and (result.pieces, result.coefficients) != ("one", 88):
-        raise ValueError("egemaps are 88 coefficients of a whole clip, in one piece")
+    # An option without effect would only give the same numbers another name.
+    functionals = dataclasses.replace(
+        PRESETS["egemaps"], sample_rate=result.sample_rate
+    )
+    if result.kind == "egemaps" and result != functionals:
+        raise ValueError(
+            "egemaps are 88 coefficients of a whole clip: of the options of the "
+            "preset 'egemaps' only sample_rate can be replaced"
+        )
     if result.frame_samples > result.fft_samples:
         raise ValueError(
             f"frame_samples {result.frame_samples} exceeds fft_samples "

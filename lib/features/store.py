@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import struct
+import tokenize
 import typing
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +50,21 @@ class FeatureSet:
 
 _AGAIN = "run 01_preprocess with overwrite=True to make it again"
 ARRAYS = ("x", "y", "label_names", "file", "speaker", "sex", "text")
+# What zipfile and NumPy raise for a file with wrong bytes in it: a flipped bit of
+# a header can ask for a password, an unknown compression or half a Python tuple.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def feature_path(folder: Path, corpus: str, name: str) -> Path:
@@ -71,9 +89,23 @@ def read_about(target: Path) -> dict[str, typing.Any] | None:
     if not target.is_file() or not beside.is_file():
         return None
     try:
-        return json.loads(beside.read_text(encoding="utf-8"))
+        about = json.loads(beside.read_text(encoding="utf-8"))
     except ValueError:
         return None
+    return about if isinstance(about, dict) else None
+
+
+def read_arrays(target: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read arrays of an `.npz` file.
+
+    Raises:
+        ValueError: If the file is damaged or lacks one of them.
+    """
+    try:
+        with np.load(target, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except _DAMAGE as error:
+        raise ValueError(f"{target} is damaged ({error}); {_AGAIN}") from error
 
 
 def load(target: Path) -> FeatureSet:
@@ -90,12 +122,8 @@ def load(target: Path) -> FeatureSet:
             f"no features at {target}. Run 01_preprocess with the same corpus and "
             "features to make them."
         )
-    try:
-        with np.load(target, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ARRAYS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{target} is damaged ({error}); {_AGAIN}") from error
-    if array_hash(arrays["x"]) != about["x_sha256"]:
+    arrays = read_arrays(target, ARRAYS)
+    if array_hash(arrays["x"]) != about.get("x_sha256"):
         raise ValueError(f"{target} does not match its description; {_AGAIN}")
     return FeatureSet(**arrays, about=about)
 
