@@ -7,8 +7,12 @@ research and affective computing", IEEE Transactions on Affective Computing 2016
 from __future__ import annotations
 
 import functools
+import threading
 
 import numpy as np
+
+# opensmile ends the whole process when two threads are in it at once.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def functionals(samples: np.ndarray, rate: int) -> np.ndarray:
@@ -26,7 +30,8 @@ def functionals(samples: np.ndarray, rate: int) -> np.ndarray:
         ModuleNotFoundError: If opensmile is not installed; with the command.
         ValueError: If the clip is shorter than one frame of opensmile (60 ms).
     """
-    row = _extractor().process_signal(samples, rate).to_numpy(np.float32)
+    with _ONE_AT_A_TIME:
+        row = _extractor().process_signal(samples, rate).to_numpy(np.float32)
     if np.isnan(row).all():
         raise ValueError(f"{len(samples)} samples are too short for eGeMAPS")
     return np.nan_to_num(row, nan=0.0, posinf=0.0, neginf=0.0)
