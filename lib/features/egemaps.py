@@ -11,7 +11,8 @@ import threading
 
 import numpy as np
 
-# opensmile ends the whole process when two threads are in it at once.
+# All threads share one extractor, and opensmile does not promise that two may
+# be in it at once.
 _ONE_AT_A_TIME = threading.Lock()
 
 
