@@ -19,8 +19,9 @@ class System:
         features: The front end it was published with.
         fit: "module:function" that fits it in one go, without epochs; "" for a
             network that is trained.
-        fused: True if its training step is compiled by XLA; False where the
-            kernels of the network library are faster, as for 2-D convolutions.
+        fused: True if TensorFlow compiles its training step by XLA; False where
+            its own kernels are faster, as for 2-D convolutions, or for layers whose
+            gradient is written out.
     """
 
     title: str
@@ -31,9 +32,11 @@ class System:
 
 
 SYSTEMS: Mapping[str, System] = {
-    "timnet": System("TIM-Net", "lib.models.timnet:build_timnet"),
+    "timnet": System("TIM-Net", "lib.models.timnet:build_timnet", fused=False),
     "modified_timnet": System(
-        "modified TIM-Net", "lib.models.modified_timnet:build_modified_timnet"
+        "modified TIM-Net",
+        "lib.models.modified_timnet:build_modified_timnet",
+        fused=False,
     ),
     "cktim": System("CkTIM-net", "lib.models.cktim:build_cktim"),
     "light_sernet": System(

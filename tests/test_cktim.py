@@ -38,7 +38,7 @@ def clips(frames=12, coefficients=3, number=5):
 
 def stacked(frames=12, channels=3, number=5):
     """Return different random clips for two branches."""
-    shape = (2, number, frames, channels)
+    shape = (2, frames, number, channels)
     return np.random.default_rng(frames).normal(size=shape).astype(np.float32)
 
 
@@ -134,20 +134,20 @@ def test_a_convolution_is_what_a_loop_over_its_taps_gives(convolution, gain):
                 # The last tap, at position 1, multiplies the present frame.
                 then = now - (frames - 1) + tap
                 if then >= 0:
-                    part = signal[branch, clip, then] @ taps[tap]
+                    part = signal[branch, then, clip] @ taps[tap]
                     wanted = wanted + part / (frames if gain == "mean" else 1)
-            np.testing.assert_allclose(outputs[branch, clip, now], wanted, atol=2e-4)
+            np.testing.assert_allclose(outputs[branch, now, clip], wanted, atol=2e-4)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 8, 33, 188])
 def test_fourier_and_direct_convolution_agree(frames):
     rng = np.random.default_rng(frames)
-    signal = rng.normal(size=(2, 3, frames, 4)).astype(np.float32)
+    signal = rng.normal(size=(2, frames, 3, 4)).astype(np.float32)
     kernel = rng.normal(size=(2, frames, 4, 5)).astype(np.float32)
     direct = np.asarray(convolve_directly(signal, kernel))
     np.testing.assert_allclose(convolve_by_fft(signal, kernel), direct, atol=1e-4)
-    newest = np.einsum("nbc,nco->nbo", signal[:, :, 0], kernel[:, 0])
-    np.testing.assert_allclose(direct[:, :, 0], newest, atol=1e-4)
+    newest = np.einsum("nbc,nco->nbo", signal[:, 0], kernel[:, 0])
+    np.testing.assert_allclose(direct[:, 0], newest, atol=1e-4)
 
 
 def one_step(compiled=False, **chosen):
@@ -209,7 +209,7 @@ def test_what_comes_later_leaves_what_was_unchanged(branch, convolution):
     changed[:, 20] += 1.0
     block = inside(model, "block_2")
     difference = np.abs(np.asarray(block(changed) - block(clips(30))))[branch]
-    difference = difference.max(axis=(0, 2))
+    difference = difference.max(axis=(1, 2))
     # The backward branch runs from the last frame to the first.
     first = 20 if branch == 0 else 30 - 1 - 20
     assert difference[:first].max() < 1e-4
@@ -369,7 +369,7 @@ def test_the_embedding_is_the_weighted_sum_of_time_averages():
     model = build_cktim((None, 3), 2, **TINY)
     randomise(model)
     levels = [
-        np.asarray(inside(model, f"block_{number}")(clips())).sum(axis=0).mean(axis=1)
+        np.asarray(inside(model, f"block_{number}")(clips())).sum(axis=0).mean(axis=0)
         for number in (1, 2)
     ]
     weights = np.array(model.get_layer("embedding").kernel)
@@ -389,12 +389,12 @@ def test_dropout_drops_whole_channels_of_single_clips_in_training_only():
     last = block.normalisations[1]
     last.gamma.assign(np.zeros(last.gamma.shape))
     last.beta.assign(np.ones(last.beta.shape))  # one everywhere, before dropout
-    signal = np.ones((2, 50, 8, 6), np.float32)
-    gate = np.asarray(block.gate(signal, training=True))
-    np.testing.assert_array_equal(gate, gate[:, :, :1].repeat(8, axis=2))
-    kept = gate[:, :, 0] > 0.6
-    np.testing.assert_allclose(gate[:, :, 0][kept], 1 / (1 + np.exp(-2)), atol=1e-5)
-    np.testing.assert_allclose(gate[:, :, 0][~kept], 0.5, atol=1e-5)
+    signal = np.ones((2, 8, 50, 6), np.float32)  # of ones: what comes is the gate
+    gate = np.asarray(block(signal, training=True))
+    np.testing.assert_array_equal(gate, gate[:, :1].repeat(8, axis=1))
+    kept = gate[:, 0] > 0.6
+    np.testing.assert_allclose(gate[:, 0][kept], 1 / (1 + np.exp(-2)), atol=1e-5)
+    np.testing.assert_allclose(gate[:, 0][~kept], 0.5, atol=1e-5)
     assert 0.4 < kept.mean() < 0.6
     assert len(np.unique(kept.reshape(100, 6), axis=0)) > 20
     np.testing.assert_allclose(block.gate(signal), 1 / (1 + np.exp(-1)), atol=1e-5)

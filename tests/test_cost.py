@@ -34,8 +34,9 @@ def multiply_adds(model, frames):
 @pytest.mark.parametrize("frames", [50, 188])
 def test_timnet_costs_what_its_convolutions_multiply(backward, frames):
     model = models.build_model("timnet", (None, 39), 7, dilations=8, backward=backward)
-    # A one-tap convolution, then two two-tap convolutions in each of 8 blocks.
-    a_direction = frames * (39 * 39 + 8 * 2 * 2 * 39 * 39)
+    # A one-tap convolution, then two two-tap convolutions in each of 8 blocks. What
+    # the machine multiplies is counted: 39 channels are filled up to 40.
+    a_direction = frames * (39 * 40 + 8 * 2 * 2 * 40 * 40)
     assert multiply_adds(model, frames) == (1 + backward) * a_direction + 39 * 7
 
 

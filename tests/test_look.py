@@ -32,7 +32,7 @@ def test_a_gate_is_what_a_block_multiplies_by(clips):
     for name, gate in zip(names, gates, strict=True):
         block = model.get_layer(name)
         inside = keras.Model(model.input, [block.input, block.output])
-        before, after = (np.asarray(part) for part in inside(clips))
+        before, after = (np.asarray(part).swapaxes(1, 2) for part in inside(clips))
         assert gate.shape == before.shape == (2, len(clips), FRAMES, 5)
         np.testing.assert_allclose(before * gate, after, atol=1e-5)
 
@@ -75,10 +75,10 @@ def test_a_kernel_is_what_an_impulse_leaves_behind():
     )
     kernel = look.kernel(model, 12)
     assert kernel.shape == (12, 3, 3)
-    impulse = np.zeros((2, 1, 12, 3), np.float32)  # (branches, batch, frames, in)
+    impulse = np.zeros((2, 12, 1, 3), np.float32)  # (branches, frames, batch, in)
     impulse[0, 0, 0, 1] = 1.0
     convolution = model.get_layer("block_1").convolutions[0]
-    left = np.asarray(convolution(impulse, training=True))[0, 0]
+    left = np.asarray(convolution(impulse, training=True))[0, :, 0]
     np.testing.assert_allclose(left[::-1], kernel[:, 1], atol=1e-5)
 
 
@@ -157,8 +157,8 @@ def test_answers_of_many_clips_are_those_of_single_ones(clips):
         model.input, [look.blocks(model)[0].output, model.get_layer("embedding").output]
     )
     block, embedding = look.answers(inside, clips)
-    assert block.shape == (2, 70, FRAMES, 5) and embedding.shape == (70, 5)
+    assert block.shape == (2, FRAMES, 70, 5) and embedding.shape == (70, 5)
     for row in (0, 63, 64, 69):
         one_block, one_embedding = look.answers(inside, clips[row : row + 1])
-        np.testing.assert_allclose(block[:, row], one_block[:, 0], atol=1e-5)
+        np.testing.assert_allclose(block[:, :, row], one_block[:, :, 0], atol=1e-5)
         np.testing.assert_allclose(embedding[row], one_embedding[0], atol=1e-5)

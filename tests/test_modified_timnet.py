@@ -37,8 +37,9 @@ def test_published_inference_answers_the_same_clip_differently(clips):
 
 def test_training_draws_one_permutation_for_the_whole_batch(clips):
     layer = StackDirections(backward=True, shuffle=True)
-    stacked = outputs(layer, clips, training=True)
-    again = outputs(layer, clips, training=True)
+    # (branches, frames, batch, coefficients), turned to have the batch second
+    stacked = outputs(layer, clips, training=True).swapaxes(1, 2)
+    again = outputs(layer, clips, training=True).swapaxes(1, 2)
     np.testing.assert_array_equal(stacked[0], clips)
     np.testing.assert_array_equal(stacked[1], clips[:, ::-1])
     # Which original frame stands at each place of the first clip?
@@ -150,13 +151,18 @@ def test_every_combination_trains_and_reloads(
         attention=attention,
     )
     before = model.get_weights()
-    model.compile("sgd", "categorical_crossentropy", jit_compile=False)
+    # A step long enough that a scale of one moves at all in single precision.
+    descent = keras.optimizers.SGD(1.0)
+    model.compile(descent, "categorical_crossentropy", jit_compile=False)
     model.train_on_batch(clips, np.eye(3)[[0, 1, 2, 0, 1, 2]])
-    moved = [
-        np.abs(now - then).max() > 0
-        for now, then in zip(model.get_weights(), before, strict=True)
-    ]
-    assert sum(moved) >= 0.9 * len(moved)
+    still = {
+        weight.path
+        for weight, then in zip(model.weights, before, strict=True)
+        if np.abs(np.array(weight) - then).max() == 0
+    }
+    # Batch normalisation takes away what the bias before it adds.
+    biases = {weight.path for weight in model.weights if "/convolution_" in weight.path}
+    assert still <= {path for path in biases if path.endswith("bias")}
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_allclose(outputs(loaded, clips), outputs(model, clips), atol=1e-6)

@@ -86,7 +86,7 @@ def test_blocks_are_causal_in_each_direction(pair, clips, branch):
     changed = clips.copy()
     changed[:, 25] += 1.0
     difference = np.abs(np.asarray(inside(changed) - inside(clips)))[branch]
-    touched = difference.max(axis=(0, 2)) > 0
+    touched = difference.max(axis=(1, 2)) > 0
     # The backward branch runs from the last frame to the first.
     first = 25 if branch == 0 else 40 - 1 - 25
     assert not touched[:first].any()
@@ -116,7 +116,7 @@ def test_receptive_field_is_what_a_perturbation_reaches(blocks, kernel_size):
     for frame in range(frames):
         changed = clip.copy()
         changed[0, frame] += 3.0
-        difference = np.asarray(inside(changed) - inside(clip))[0, 0, -1]
+        difference = np.asarray(inside(changed) - inside(clip))[0, -1, 0]
         if np.abs(difference).max() > 0:
             reached.append(frame)
     assert frames - min(reached) == receptive_field(blocks, kernel_size)
@@ -128,11 +128,11 @@ def test_dropout_drops_whole_channels_of_single_clips_in_training_only():
     last = block.normalisations[1]
     last.gamma.assign(np.zeros(last.gamma.shape))
     last.beta.assign(np.ones(last.beta.shape))  # one everywhere, before dropout
-    signal = np.ones((2, 50, 30, 6), np.float32)
-    hidden = np.log(1 / (1 / np.asarray(block.gate(signal, training=True)) - 1))
-    np.testing.assert_allclose(hidden, hidden[:, :, :1].repeat(30, axis=2), atol=1e-5)
-    kept = hidden[:, :, 0] > 1
-    np.testing.assert_allclose(hidden[:, :, 0], 2.0 * kept, atol=1e-4)
+    signal = np.ones((2, 30, 50, 6), np.float32)  # of ones: what comes is the gate
+    hidden = np.log(1 / (1 / np.asarray(block(signal, training=True)) - 1))
+    np.testing.assert_allclose(hidden, hidden[:, :1].repeat(30, axis=1), atol=1e-5)
+    kept = hidden[:, 0] > 1
+    np.testing.assert_allclose(hidden[:, 0], 2.0 * kept, atol=1e-4)
     assert 0.4 < kept.mean() < 0.6
     assert len(np.unique(kept.reshape(100, 6), axis=0)) > 20
     np.testing.assert_allclose(block.gate(signal), 1 / (1 + np.exp(-1)), atol=1e-5)
@@ -220,7 +220,7 @@ def test_without_the_backward_branch_it_is_the_sum_without_it(clips):
 def test_fusion_without_weights_is_mean_or_last_level(clips, fusion, combine):
     model = small(fusion=fusion)
     blocks = [inside(model, f"block_1_dilation_{d}")(clips) for d in (1, 2, 4)]
-    levels = np.stack([np.asarray(b).sum(axis=0).mean(axis=1) for b in blocks], axis=1)
+    levels = np.stack([np.asarray(b).sum(axis=0).mean(axis=0) for b in blocks], axis=1)
     got = inside(model, "embedding")(clips)
     np.testing.assert_allclose(got, combine(levels), rtol=1e-5)
 
@@ -243,7 +243,9 @@ def test_convolution_without_causality_is_keras_padding_same(
     ours.build((1, None, None, 5))
     kernel, bias = stock.get_weights()
     ours.set_weights([kernel[None], bias[None, None]])
-    np.testing.assert_allclose(ours(clips[None])[0], wanted, atol=1e-5)
+    given = clips.swapaxes(0, 1)[None]  # (branches, frames, batch, channels)
+    found = np.asarray(ours(given))[0].swapaxes(0, 1)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -252,7 +254,7 @@ def test_the_future_matters_only_without_causality(clips, causal):
     changed = clips.copy()
     changed[:, 25:] += 1.0
     block = inside(model, "block_1_dilation_4")
-    difference = np.abs(np.asarray(block(changed) - block(clips)))[0, :, :25]
+    difference = np.abs(np.asarray(block(changed) - block(clips)))[0, :25]
     assert (difference.max() == 0) == causal
 
 

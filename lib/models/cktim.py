@@ -73,7 +73,12 @@ class ContinuousBlock(TemporalAwareBlock):
             "kernel_size": kernel_size,
             "dilation": dilation,
         }
-        self.settings = {"filters": filters, "gated": True}
+        self.settings = {
+            "filters": filters,
+            "gated": True,
+            "activation": "relu",
+            "lanes": None,
+        }
         self.convolutions = [
             StackedConv1D(filters, kernel_size, dilation, name=f"convolution_{number}")
             if continuous is None
@@ -203,7 +208,7 @@ def build_cktim(
         "bias": output_bias,
     }
     clip = keras.Input(tuple(input_shape), name="features")  # (batch, frames, c)
-    signal = StackDirections(name="directions")(clip)  # (2, batch, frames, c)
+    signal = StackDirections(name="directions")(clip)  # (2, frames, batch, c)
     if continuous:
         signal = _first(filters, kernels, omega_0_at_input)(signal)
     else:

@@ -16,7 +16,7 @@ import scipy.fft
 from keras import layers, ops
 
 from lib.models.kan import KernelActivation, StackedKanDense
-from lib.models.layers import StackedBatchNormalization, register
+from lib.models.layers import StackedBatchNormalization, real_rows, register
 
 # Those of the published code, which is PyTorch's: statistics of a generated kernel
 # have to follow weights that move at every step.
@@ -202,7 +202,8 @@ class KernelGenerator(layers.Layer):
         if sine:
             values = values * self.settings["omega_0"]
         if self.normalisations:
-            values = self.normalisations[number](values, training=training)
+            with real_rows(None):  # of positions, not of clips
+                values = self.normalisations[number](values, training=training)
         if self.kernels:
             return self.kernels[number](values)
         return ops.sin(values) if sine else ops.relu(values)
@@ -281,9 +282,9 @@ class ContinuousConvolution(layers.Layer):
         return ops.reshape(values, shape)
 
     def call(self, inputs, training: bool = False):
-        """Convolve (branches, batch, frames, in) to (branches, batch, frames, out)."""
-        frames = inputs.shape[2]
-        frames = ops.shape(inputs)[2] if frames is None else frames
+        """Convolve (branches, frames, batch, in) to (branches, frames, batch, out)."""
+        frames = inputs.shape[1]
+        frames = ops.shape(inputs)[1] if frames is None else frames
         kernel = self.kernel(frames, training)
         direct = self.settings["convolution"] == "direct"
         outputs = (convolve_directly if direct else convolve_by_fft)(inputs, kernel)
@@ -310,19 +311,21 @@ def positions(frames):
 
 
 def convolve_directly(inputs, kernel):
-    """Return out[n, b, t] = sum_s inputs[n, b, t - s] · kernel[n, s], s = 0 ... t.
+    """Return out[n, t, b] = sum_s inputs[n, t - s, b] · kernel[n, s], s = 0 ... t.
 
     Args:
-        inputs: (branches, batch, frames, in).
+        inputs: (branches, frames, batch, in).
         kernel: (branches, frames, in, out), newest tap first.
 
     Returns:
-        (branches, batch, frames, out).
+        (branches, frames, batch, out).
     """
-    padded = ops.concatenate([ops.zeros_like(inputs[:, :, 1:]), inputs], axis=2)
+    padded = ops.concatenate([ops.zeros_like(inputs[:, 1:]), inputs], axis=1)
+    padded = ops.transpose(padded, (0, 2, 1, 3))
     kernel = ops.flip(kernel, axis=1)
     branches = range(inputs.shape[0])
-    return ops.stack([ops.conv(padded[n], kernel[n]) for n in branches])
+    outputs = ops.stack([ops.conv(padded[n], kernel[n]) for n in branches])
+    return ops.transpose(outputs, (0, 2, 1, 3))
 
 
 def convolve_by_fft(inputs, kernel):
@@ -330,13 +333,13 @@ def convolve_by_fft(inputs, kernel):
 
     Both are padded to at least 2 frames - 1, so that nothing wraps around.
     """
-    frames = inputs.shape[2]
+    frames = inputs.shape[1]
     length = None
     if frames is not None:
         length = scipy.fft.next_fast_len(2 * frames - 1, real=True)
     # (branches, frequencies, batch, in) times (branches, frequencies, in, out).
-    real, imaginary = _spectrum(inputs, 2, length)
-    kernel_real, kernel_imaginary = _spectrum(kernel, 1, length)
+    real, imaginary = _spectrum(inputs, length)
+    kernel_real, kernel_imaginary = _spectrum(kernel, length)
     # Three products instead of the four of complex numbers.
     first = ops.matmul(real, kernel_real)
     second = ops.matmul(imaginary, kernel_imaginary)
@@ -344,16 +347,16 @@ def convolve_by_fft(inputs, kernel):
     product = (first - second, both - first - second)
     product = tuple(ops.transpose(part, (0, 2, 3, 1)) for part in product)
     signal = ops.irfft(product, length)  # (branches, batch, out, length)
-    frames = ops.shape(inputs)[2] if frames is None else frames
-    outputs = ops.transpose(signal[..., :frames], (0, 1, 3, 2))
+    frames = ops.shape(inputs)[1] if frames is None else frames
+    outputs = ops.transpose(signal[..., :frames], (0, 3, 1, 2))
     # A transform whose length only the data know has lost all other sizes too.
-    return ops.reshape(outputs, (kernel.shape[0], -1, frames, kernel.shape[-1]))
+    return ops.reshape(outputs, (kernel.shape[0], frames, -1, kernel.shape[-1]))
 
 
-def _spectrum(values, axis: int, length: int | None):
+def _spectrum(values, length: int | None):
     """Return real and imaginary part, frequencies second: (branches, f, ., .)."""
     if length is None:
         # A length that only the data know: twice the clip's.
-        values = ops.concatenate([values, ops.zeros_like(values)], axis=axis)
-    values = ops.moveaxis(values, axis, -1)
+        values = ops.concatenate([values, ops.zeros_like(values)], axis=1)
+    values = ops.moveaxis(values, 1, -1)
     return tuple(ops.moveaxis(part, -1, 1) for part in ops.rfft(values, length))

@@ -30,7 +30,9 @@ def gates(model: keras.Model, clips: np.ndarray) -> list[np.ndarray]:
     found = blocks(model)
     inputs = answers(keras.Model(model.input, [block.input for block in found]), clips)
     return [
-        ops.convert_to_numpy(block.gate(value))
+        ops.convert_to_numpy(block.gate(value)).swapaxes(1, 2)[
+            ..., : block.settings["filters"]
+        ]
         for block, value in zip(found, inputs, strict=True)
     ]
 
@@ -108,7 +110,7 @@ def _blocks_at(
     for start in range(0, len(clips), BATCH):  # of all frames, one is kept
         outputs = answers(inside, clips[start : start + BATCH])
         kept = range(min(len(places), len(outputs[0])))
-        parts.append([[out[b, :, places[b]] for out in outputs] for b in kept])
+        parts.append([[out[b, places[b]] for out in outputs] for b in kept])
     return np.concatenate(parts, axis=2)
 
 
@@ -166,7 +168,7 @@ def answers(model: keras.Model, clips: np.ndarray) -> list[np.ndarray]:
 
     Returns:
         One array per output. The clips are its first axis or, inside a network
-        of several branches, its second.
+        of several branches, its third.
     """
     parts = []
     for start in range(0, len(clips), BATCH):
@@ -174,7 +176,7 @@ def answers(model: keras.Model, clips: np.ndarray) -> list[np.ndarray]:
         given = given if isinstance(given, list | tuple) else [given]
         parts.append([ops.convert_to_numpy(out) for out in given])
     return [
-        np.concatenate(pieces, axis=1 if pieces[0].ndim == 4 else 0)
+        np.concatenate(pieces, axis=2 if pieces[0].ndim == 4 else 0)
         for pieces in zip(*parts, strict=True)
     ]
 

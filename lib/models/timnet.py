@@ -15,6 +15,7 @@ import keras
 from keras import layers, ops
 
 from lib.models.checks import check_choice, check_share, check_switch, check_whole
+from lib.models.fused import can_fuse, fused_sub_blocks
 from lib.models.layers import (
     LevelPooling,
     StackDirections,
@@ -22,11 +23,12 @@ from lib.models.layers import (
     StackedConv1D,
     WeightedFusion,
     register,
+    with_lanes,
 )
 
 ACTIVATIONS = ("relu", "elu", "gelu", "leaky_relu", "selu", "silu", "tanh")
-
-
+# f(a x) = a f(x) for all a >= 0.
+HOMOGENEOUS = ("relu", "leaky_relu")
 BLOCKS = ("gated", "residual")
 FUSIONS = ("weights", "mean", "last")
 
@@ -48,6 +50,8 @@ class TemporalAwareBlock(layers.Layer):
         causal: False lets the convolutions see the future too.
         gated: False adds the sub-blocks' output to the signal and activates the
             sum, as a plain temporal convolutional network does.
+        lanes: Channels in and out, those above `filters` being zero; None for no
+            more than those.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class TemporalAwareBlock(layers.Layer):
         activation: str,
         causal: bool = True,
         gated: bool = True,
+        lanes: int | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -70,15 +75,22 @@ class TemporalAwareBlock(layers.Layer):
             "activation": activation,
             "causal": causal,
             "gated": gated,
+            "lanes": lanes,
         }
         self.convolutions = [
             StackedConv1D(
-                filters, kernel_size, dilation, causal, name=f"convolution_{part}"
+                filters,
+                kernel_size,
+                dilation,
+                causal,
+                lanes,
+                name=f"convolution_{part}",
             )
             for part in (1, 2)
         ]
         self.normalisations = [
-            StackedBatchNormalization(name=f"normalisation_{part}") for part in (1, 2)
+            StackedBatchNormalization(lanes=lanes, name=f"normalisation_{part}")
+            for part in (1, 2)
         ]
         self.activation = keras.activations.get(activation)
         self.dropout = dropout
@@ -86,23 +98,37 @@ class TemporalAwareBlock(layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         """Build the two sub-blocks."""
-        if input_shape[-1] != self.settings["filters"]:
+        filters, lanes = self.settings["filters"], self.settings["lanes"]
+        if input_shape[-1] != (lanes or filters):
             raise ValueError(
-                f"a block of {self.settings['filters']} channels cannot gate "
+                f"a block of {lanes or filters} channels cannot gate "
                 f"{input_shape[-1]} channels"
             )
         for layer in self.convolutions + self.normalisations:
-            layer.build(input_shape)
+            layer.build((*input_shape[:-1], filters))
 
     def call(self, inputs, training: bool = False):
-        """Gate (branches, batch, frames, channels); the shape stays."""
-        if self.settings["gated"]:
-            return inputs * self.gate(inputs, training)
-        return self.activation(inputs + self.sub_blocks(inputs, training))
+        """Gate (branches, frames, batch, channels); the shape stays."""
+        if training and can_fuse(inputs, self.convolutions):
+            return fused_sub_blocks(
+                inputs,
+                self.convolutions,
+                self.normalisations,
+                [self._dropout_factor(inputs) for _ in self.convolutions],
+                activate=self.activation,
+                combine=self._combined,
+                homogeneous=self.settings["activation"] in HOMOGENEOUS,
+            )
+        return self._combined(inputs, self.sub_blocks(inputs, training))
 
-    def gate(self, inputs, training: bool = False):
+    def _combined(self, inputs, hidden):
+        if self.settings["gated"]:
+            return inputs * ops.sigmoid(hidden)
+        return self.activation(inputs + hidden)
+
+    def gate(self, inputs):
         """Return the factor in (0, 1) that each value is multiplied by."""
-        return ops.sigmoid(self.sub_blocks(inputs, training))
+        return ops.sigmoid(self.sub_blocks(inputs))
 
     def sub_blocks(self, inputs, training: bool = False):
         """Return what the two sub-blocks make of the signal."""
@@ -111,15 +137,17 @@ class TemporalAwareBlock(layers.Layer):
             self.convolutions, self.normalisations, strict=True
         ):
             hidden = self.activation(normalise(convolve(hidden), training=training))
-            if training and self.dropout:
-                branches, batch, _, channels = ops.shape(hidden)
-                hidden = keras.random.dropout(
-                    hidden,
-                    self.dropout,
-                    noise_shape=(branches, batch, 1, channels),
-                    seed=self.seed_generator,
-                )
+            if training:
+                hidden = hidden * self._dropout_factor(inputs)
         return hidden
+
+    def _dropout_factor(self, inputs):
+        """Return 0 for a channel of a clip that is dropped, else 1 / (1 - dropout)."""
+        branches, _, batch, channels = ops.shape(inputs)
+        factor = ops.ones((branches, 1, batch, channels))
+        if not self.dropout:
+            return factor
+        return keras.random.dropout(factor, self.dropout, seed=self.seed_generator)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Return the input's shape."""
@@ -182,7 +210,7 @@ def build_timnet(
     check_choice("timnet", "block", block, BLOCKS)
     check_switch("timnet", backward=backward, causal=causal)
     clip = keras.Input(tuple(input_shape), name="features")  # (batch, frames, c)
-    both = StackDirections(backward, name="directions")(clip)  # (2, batch, frames, c)
+    both = StackDirections(backward, name="directions")(clip)  # (2, frames, batch, c)
     levels = multi_scale(
         both,
         filters=filters,
@@ -216,7 +244,7 @@ def multi_scale(
     """Return what each block of a chain has seen, averaged over time.
 
     Args:
-        branches: (branches, batch, frames, coefficients).
+        branches: (branches, frames, batch, coefficients).
         filters: Channels of every block.
         kernel_size: Taps of every convolution in the blocks.
         dilations: Number of blocks in a chain.
@@ -230,7 +258,8 @@ def multi_scale(
         One tensor (batch, 1, filters) per block, from the shortest to the
         longest view.
     """
-    signal = StackedConv1D(filters, name="input_convolution")(branches)
+    lanes = with_lanes(filters)
+    signal = StackedConv1D(filters, lanes=lanes, name="input_convolution")(branches)
     levels = []
     for stack in range(1, stacks + 1):
         for exponent, dropout in enumerate(dropouts):
@@ -243,9 +272,12 @@ def multi_scale(
                 activation,
                 causal,
                 gated,
+                lanes,
                 name=f"block_{stack}_dilation_{dilation}",
             )(signal)
-            pooled = LevelPooling(name=f"level_{stack}_dilation_{dilation}")(signal)
+            pooled = LevelPooling(filters, name=f"level_{stack}_dilation_{dilation}")(
+                signal
+            )
             levels.append(layers.Reshape((1, filters))(pooled))
     return levels
 
