@@ -108,7 +108,7 @@ class Parameters(BaseModel):
     )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to run")
     fold_parallel: Literal["auto", "off"] = Field(
-        "auto", description="kept for later: folds train one after the other so far"
+        "auto", description="all folds in one program where JAX is the backend, or off"
     )
     overwrite: bool = Field(False, description="make again what is already there")
     ignore_problems: bool = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -72,7 +72,7 @@ class Program:
         )
         self._optimizer.build(self.network.trainable_variables)
         self._fresh_optimizer = [v.numpy() for v in self._optimizer.variables]
-        self._step = make_step(
+        self.step = make_step(
             self.network,
             self._optimizer,
             LOSSES[recipe.loss](**recipe.loss_options),
@@ -103,7 +103,7 @@ class Program:
             Mean loss over the clips, accuracy and UAR while training.
         """
         self._optimizer.learning_rate = self.recipe.learning_rate * share
-        loss, counts = self._step.epoch(
+        loss, counts = self.step.epoch(
             batches(x, labels, order, self.recipe.batch_size)
         )
         scores = scores_of_counts(counts)
@@ -131,6 +131,36 @@ class Program:
         network = {f"v{i}": v.numpy() for i, v in enumerate(self._variables)}
         optimizer = self._optimizer.variables
         return network | {f"o{i}": v.numpy() for i, v in enumerate(optimizer)}
+
+    def values(self) -> list[list[np.ndarray]]:
+        """Return the trainable, the other, and the optimiser's values.
+
+        It is what `JaxStep.compute` takes as its state.
+        """
+        return [[v.numpy() for v in group] for group in self._groups()]
+
+    def assign(self, values: Sequence[Sequence[np.ndarray]]) -> None:
+        """Go back to what `values` returned."""
+        for group, new in zip(self._groups(), values, strict=True):
+            self._assign(group, new)
+
+    def with_learning_rate(self, values: list[list], rate) -> list[list]:
+        """Return values with another step size in the optimiser's."""
+        trainable, others, optimizer = values
+        optimizer = [
+            rate if variable.name == "learning_rate" else value
+            for variable, value in zip(
+                self._optimizer.variables, optimizer, strict=True
+            )
+        ]
+        return [trainable, others, optimizer]
+
+    def _groups(self) -> tuple[list, ...]:
+        return (
+            self.network.trainable_variables,
+            self.network.non_trainable_variables,
+            self._optimizer.variables,
+        )
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go back to a state."""

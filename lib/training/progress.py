@@ -46,6 +46,12 @@ class Progress:
                 f"fold {self.fold}  epoch {number}/{self.epochs}  {figures}", flush=True
             )
 
+    def together(self, fold: int, row: Mapping[str, float]) -> None:
+        """Show the figures of an epoch of one of several folds that train together."""
+        self.fold = fold
+        self._epochs.n = int(row["epoch"]) - 1
+        self.epoch(row)
+
     def end_fold(self, text: str) -> None:
         """Show that a fold is done."""
         self._folds.update()

@@ -19,9 +19,9 @@ from lib.features import FeatureSet
 from lib.protocols import PROTOCOLS, Fold, Rows
 from lib.runs import RunFolders, manifest
 from lib.systems import SYSTEMS
-from lib.training import schedules
+from lib.training import parallel, schedules
 from lib.training.clips import Augmentation, resolve_augmentation
-from lib.training.fitted import fit_fold
+from lib.training.fitted import FoldFit
 from lib.training.fold import NO_AUGMENTATION, FoldTraining, Outcome
 from lib.training.program import Program, Recipe
 from lib.training.progress import Progress
@@ -113,6 +113,7 @@ def train(
     *,
     device: Device,
     augmentation: Augmentation = NO_AUGMENTATION,
+    fold_parallel: str = "auto",
     overwrite: bool = False,
     verbose: int = 1,
 ) -> RunFolders:
@@ -129,6 +130,9 @@ def train(
         workspace: Where the run's files go.
         device: The device in force, for the manifest.
         augmentation: What `prepare_augmentation` returned.
+        fold_parallel: "auto" trains all folds as one vectorised program where
+            that is possible, "off" one after the other; the results agree to
+            rounding.
         overwrite: Start again from nothing.
         verbose: 0 silent, 1 bars, 2 plain lines.
 
@@ -149,7 +153,7 @@ def train(
             return folders
         try:
             outcomes = _train_folds(
-                folders, document, features, folds, augmentation, verbose
+                folders, document, features, folds, augmentation, fold_parallel, verbose
             )
             _complete(folders, document, features, folds, outcomes)
         except Exception as error:
@@ -247,19 +251,25 @@ def _train_folds(
     features: FeatureSet,
     folds: list[Fold],
     augmentation: Augmentation,
+    fold_parallel: str,
     verbose: int,
 ) -> list[Outcome]:
     """Train the folds that are not done yet."""
     configuration = document["config"]
     progress = Progress(len(folds), configuration["epochs"] or 1, verbose)
-    train_fold = _fold_trainer(configuration, features, folders, augmentation, progress)
+    trainer = _fold_trainer(configuration, features, folders, augmentation)
     outcomes = []
     try:
+        open_folds = [fold for fold in folds if _done(folders, fold) is None]
+        if fold_parallel == "auto" and parallel.possible(
+            configuration["model"], augmentation, len(open_folds)
+        ):
+            progress.start_fold(open_folds[0].number)
+            trainings = [trainer(fold) for fold in open_folds]
+            parallel.train_together(trainings, progress.together)
         for fold, entry in zip(folds, document["folds"], strict=True):
             progress.start_fold(fold.number)
-            outcome = Outcome.load(folders.outcome(fold.number))
-            if outcome is None or not folders.model(fold.number).is_file():
-                outcome = train_fold(fold)
+            outcome = _done(folders, fold) or trainer(fold).run(progress.epoch)
             outcomes.append(outcome)
             entry |= {
                 "epochs_run": len(outcome.history),
@@ -277,14 +287,20 @@ def _train_folds(
     return outcomes
 
 
+def _done(folders: RunFolders, fold: Fold) -> Outcome | None:
+    """Return the outcome of a fold, or None if it has not been trained."""
+    if not folders.model(fold.number).is_file():
+        return None
+    return Outcome.load(folders.outcome(fold.number))
+
+
 def _fold_trainer(
     configuration: Mapping[str, Any],
     features: FeatureSet,
     folders: RunFolders,
     augmentation: Augmentation,
-    progress: Progress,
-) -> Callable[[Fold], Outcome]:
-    """Return the function that trains and tests one fold."""
+) -> Callable[[Fold], FoldTraining | FoldFit]:
+    """Return the function from a fold to what trains it; it has not begun."""
     what = {
         "x": features.x,
         "y": features.y,
@@ -294,7 +310,7 @@ def _fold_trainer(
     }
     name, options = configuration["model"], configuration["model_options"]
     if SYSTEMS[name].fit:
-        return lambda fold: fit_fold(name, options, fold, report=progress.epoch, **what)
+        return lambda fold: FoldFit(name, options, fold, **what)
     # Compiled for the first fold that is not done yet, and kept for the others.
     program = functools.cache(lambda: _program(configuration, features))
     schedule = SCHEDULES[configuration["schedule"]](**configuration["schedule_options"])
@@ -305,7 +321,7 @@ def _fold_trainer(
         chosen_on=PROTOCOLS[configuration["protocol"]].chosen_on,
         schedule=schedule,
         **what,
-    ).run(progress.epoch)
+    )
 
 
 def _count_parameters(

@@ -1,0 +1,124 @@
+"""A process on JAX that trains runs with their folds together and one by one.
+
+usage: folds_together.py FOLDER
+
+Prints, as JSON, how far the runs differ and what their manifests say of their epochs.
+"""
+
+import json
+import sys
+
+import numpy as np
+from conftest import tiny_features
+
+from lib import config, runs, training
+from lib.device import select
+from lib.training import fold, parallel
+
+COMMON = {"folds": 3, "batch_size": 8, "model_options": {"dilations": 2, "filters": 5}}
+# Speakers of unequal number, so that folds have unequal numbers of steps.
+DATA = tiny_features(clips=51, speakers=7, signal=0.3)
+
+
+def train(folder, name, how, **given):
+    """Return predictions, figures of every epoch, and manifest of a run."""
+    cfg = config.validated(COMMON | given | {"workspace": f"{folder}/{name}"})
+    folders = training.train(
+        training.resolve(cfg, DATA, {}),
+        DATA,
+        training.make_folds(cfg, DATA),
+        cfg.folders,
+        device=select("cpu"),
+        fold_parallel=how,
+        verbose=0,
+    )
+    table = runs.predictions.read(folders.predictions)
+    probabilities = table.filter(like="p_").to_numpy(float)
+    curves = [
+        np.genfromtxt(folders.curves(number), delimiter=",", names=True)
+        for number in (1, 2, 3)
+    ]
+    losses = np.concatenate([curve["loss"] for curve in curves])
+    return probabilities, losses, runs.manifest.read(folders.manifest)
+
+
+def compare(folder, name, **given):
+    """Return how far both ways differ, and the epochs that both have chosen."""
+    alone, single, one = train(folder, f"{name}_off", "off", **given)
+    together, stacked, other = train(folder, f"{name}_auto", "auto", **given)
+    return {
+        "probabilities": float(np.abs(alone - together).max()),
+        "losses": float(np.abs(single - stacked).max()),
+        "spread": float(np.ptp(alone)),
+        "run ids": [one["run_id"], other["run_id"]],
+        "epochs": [
+            [entry["epoch_chosen"] for entry in document["folds"]]
+            for document in (one, other)
+        ],
+    }
+
+
+class CutError(Exception):
+    """The moment at which a run is cut off."""
+
+
+def cut_and_resumed(folder, **given):
+    """Return how far a run that was cut off is from one that was not."""
+    fold.CHECKPOINT_SECONDS = 0.0
+    calm, losses, _ = train(folder, "calm", "auto", **given)
+    save, calls = fold.FoldTraining.save_checkpoint, []
+
+    def cut(self, progress):
+        calls.append(progress.epoch)
+        if len(calls) == 8:  # of three folds in the third epoch, the second
+            raise CutError
+        save(self, progress)
+
+    fold.FoldTraining.save_checkpoint = cut
+    try:
+        train(folder, "cut", "auto", **given)
+    except CutError:
+        pass
+    fold.FoldTraining.save_checkpoint = save
+    again, resumed, _ = train(folder, "cut", "auto", **given)
+    return {
+        "cut": calls,
+        "probabilities": float(np.abs(calm - again).max()),
+        "losses": float(np.abs(losses - resumed).max()),
+    }
+
+
+def halved(folder, **given):
+    """Return how far a run is from one whose device had no room for three folds."""
+    whole, *_ = train(folder, "whole", "auto", **given)
+    run, sizes = parallel._Together.run, []
+
+    def small(self, report):
+        sizes.append(len(self.trainings))
+        if len(self.trainings) == 3:
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return run(self, report)
+
+    parallel._Together.run = small
+    parts, *_ = train(folder, "parts", "auto", **given)
+    parallel._Together.run = run
+    return {"sizes": sizes, "probabilities": float(np.abs(whole - parts).max())}
+
+
+if __name__ == "__main__":
+    folder = sys.argv[1]
+    print(
+        json.dumps(
+            {
+                "speaker": compare(folder, "speaker", epochs=10, learning_rate=0.03),
+                "paper": compare(
+                    folder, "paper", epochs=6, protocol="paper", learning_rate=0.01
+                ),
+                "cnn": compare(
+                    folder, "cnn", epochs=3, model="cnn", model_options={"filters": 4}
+                ),
+                "cut": cut_and_resumed(folder, epochs=5, seed=3),
+                "halved": halved(folder, epochs=2, seed=4),
+            }
+        )
+    )

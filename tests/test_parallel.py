@@ -1,0 +1,67 @@
+"""Folds that train together end as folds that train one after the other."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lib.paths import REPOSITORY
+from lib.training import parallel
+from lib.training.clips import Augmentation
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Return what a process on JAX has found."""
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    done = subprocess.run(
+        [
+            sys.executable,
+            "tests/folds_together.py",
+            str(tmp_path_factory.mktemp("folds")),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env=os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "RuntimeWarning" not in done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("what", ["speaker", "paper", "cnn"])
+def test_together_and_one_by_one_agree(found, what):
+    result = found[what]
+    assert result["probabilities"] < 1e-4 and result["losses"] < 1e-4
+    assert result["spread"] > 0.03  # the answers do differ from clip to clip
+    one, other = result["run ids"]
+    assert one == other
+    one, other = result["epochs"]
+    assert one == other
+
+
+def test_the_best_epoch_of_every_fold_is_its_own(found):
+    assert len(set(found["speaker"]["epochs"][0])) > 1
+
+
+def test_a_cut_between_two_folds_changes_nothing(found):
+    assert found["cut"]["cut"] == [1, 1, 1, 2, 2, 2, 3, 3]
+    assert found["cut"]["probabilities"] == found["cut"]["losses"] == 0
+
+
+def test_where_memory_is_short_half_of_the_folds_train_at_a_time(found):
+    assert found["halved"]["sizes"] == [3, 2, 1]
+    assert found["halved"]["probabilities"] < 1e-4
+
+
+def test_only_on_jax_and_for_networks_whose_clips_stay(monkeypatch):
+    plain, altered = Augmentation(), Augmentation(cepstrum={})
+    assert not parallel.possible("timnet", plain, 10)  # TensorFlow here
+    monkeypatch.setattr(parallel.keras.backend, "backend", lambda: "jax")
+    assert parallel.possible("timnet", plain, 10)
+    assert not parallel.possible("timnet", plain, 1)
+    assert not parallel.possible("timnet", altered, 10)
+    assert not parallel.possible("svm", plain, 10)
