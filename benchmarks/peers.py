@@ -1,0 +1,188 @@
+"""A training step of TIM-Net beside its peers, in one run, as ratios.
+
+usage: python -m benchmarks.peers [--official FOLDER] [--official-packages FOLDER]
+                                  [--peer FILE --peer-python PYTHON]
+                                  [--rounds N] [--steps N]
+
+Every contender is a process of its own that waits for its turn; the turns alternate,
+so that all of them see the same minutes of a machine. `--official` is the folder Code
+of a checkout of the authors' repository, run by tf_keras, which may lie in a folder of
+its own (pip install --no-deps --target FOLDER tf_keras). `--peer` is a PyTorch script
+that has a class TimNet(blocks, classes), run by a Python that has torch.
+
+64 clips of 188 frames and 39 coefficients, 8 dilations, 7 classes, on every contender.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import types
+
+BATCH, FRAMES, COEFFICIENTS, CLASSES, DILATIONS = 64, 188, 39, 7, 8
+WARM_UP = 3
+OURS = {"TensorFlow": "tensorflow", "JAX": "jax"}
+
+
+def ours(_):
+    """Return the function that runs one step as notebook 02 runs it."""
+    from benchmarks.step import prepare
+
+    return prepare("timnet")
+
+
+def official(folder: str):
+    """Return one step of the official network, compiled as its authors do."""
+    import numpy as np
+
+    sys.path.insert(0, folder)
+    from Model import TIMNET_Model
+
+    chosen = types.SimpleNamespace(
+        filter_size=COEFFICIENTS,
+        kernel_size=2,
+        stack_size=1,
+        dilation_size=DILATIONS,
+        dropout=0.1,
+        activation="relu",
+        lr=1e-3,
+        beta1=0.93,
+        beta2=0.98,
+    )
+    names = [str(number) for number in range(CLASSES)]
+    network = TIMNET_Model(
+        chosen,
+        input_shape=(FRAMES, COEFFICIENTS),
+        class_label=names,
+        save_path="",
+        name="",
+    )
+    network.create_model()
+    clips = np.random.default_rng(0).normal(size=(BATCH, FRAMES, COEFFICIENTS))
+    labels = np.eye(CLASSES, dtype=np.float32)[np.arange(BATCH) % CLASSES]
+    return lambda: network.model.train_on_batch(clips.astype(np.float32), labels)
+
+
+def peer(script: str):
+    """Return one step of a plain PyTorch network, without compilation."""
+    import importlib.util
+
+    import torch
+    from torch.nn import functional
+
+    found = importlib.util.spec_from_file_location("peer", script)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    torch.set_num_threads(os.cpu_count())
+    torch.manual_seed(0)
+    network = module.TimNet(DILATIONS, CLASSES)
+    settings = {"lr": 1e-3, "betas": (0.93, 0.98), "eps": 1e-8}
+    optimizer = torch.optim.Adam(network.parameters(), **settings)
+    clips = torch.randn(BATCH, COEFFICIENTS, FRAMES)
+    labels = torch.arange(BATCH) % CLASSES
+
+    def step():
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(network(clips), labels, label_smoothing=0.1)
+        loss.backward()
+        optimizer.step()
+        return float(loss)
+
+    return step
+
+
+def contend(kind: str, where: str) -> None:
+    """Be a contender: a line in, so many steps done, their milliseconds out."""
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the packages print goes elsewhere
+    step = {"ours": ours, "official": official, "peer": peer}[kind](where)
+    for _ in range(WARM_UP):
+        step()
+    print("ready", file=channel, flush=True)
+    for line in sys.stdin:
+        times = []
+        for _ in range(int(line)):
+            begun = time.perf_counter()
+            step()
+            times.append(f"{1e3 * (time.perf_counter() - begun):.2f}")
+        print(*times, file=channel, flush=True)
+
+
+def start(kind: str, where: str = "", python: str = "", **more: str):
+    """Return the process of a contender that is ready."""
+    path = str(pathlib.Path(__file__).resolve())
+    command = [python or sys.executable, path, "--contender", kind, where]
+    folders = [str(pathlib.Path(path).parent.parent), more.pop("packages", "")]
+    search = os.pathsep.join(filter(None, folders[:: 1 if kind != "peer" else 2]))
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": search} | more,
+    )
+    if process.stdout.readline().strip() != "ready":
+        raise SystemExit(f"{kind} did not start; to see why: {' '.join(command)}")
+    return process
+
+
+def measure(contenders: dict, rounds: int, steps: int) -> dict[str, list[float]]:
+    """Return the milliseconds of every step of every contender, in turns."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, process in contenders.items():
+            print(steps, file=process.stdin, flush=True)
+            times[name] += map(float, process.stdout.readline().split())
+    for process in contenders.values():
+        process.stdin.close()
+        process.wait()
+    return times
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
+    parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--official")
+    parser.add_argument("--official-packages", default="")
+    parser.add_argument("--peer")
+    parser.add_argument("--peer-python", default="")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=5)
+    chosen = parser.parse_args()
+    if chosen.contender:
+        contend(*chosen.contender)
+        return
+    contenders = {
+        f"ours, {name}": start("ours", KERAS_BACKEND=backend)
+        for name, backend in OURS.items()
+    }
+    if chosen.official:
+        contenders["official"] = start(
+            "official",
+            chosen.official,
+            packages=chosen.official_packages,
+            TF_USE_LEGACY_KERAS="1",
+        )
+    if chosen.peer:
+        contenders["PyTorch"] = start("peer", chosen.peer, chosen.peer_python)
+    times = measure(contenders, chosen.rounds, chosen.steps)
+    reference = statistics.median(times[f"ours, {next(iter(OURS))}"])
+    for name, found in times.items():
+        middle = statistics.median(found)
+        print(
+            f"{name:18s} {middle:7.1f} ms/step  ({min(found):.1f} to {max(found):.1f}, "
+            f"{len(found)} steps)  ours / this = {reference / middle:.2f}"
+        )
+    print(f"{os.cpu_count()} processors, {platform.machine()}")
+
+
+if __name__ == "__main__":
+    main()
