@@ -16,6 +16,8 @@ that has a class TimNet(blocks, classes), run by a Python that has torch.
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import os
 import pathlib
 import platform
@@ -41,9 +43,9 @@ def official(folder: str):
     """Return one step of the official network, compiled as its authors do."""
     import numpy as np
 
+    # Neither the official code nor torch is a package that the workbook needs.
     sys.path.insert(0, folder)
-    from Model import TIMNET_Model
-
+    module = importlib.import_module("Model")
     chosen = types.SimpleNamespace(
         filter_size=COEFFICIENTS,
         kernel_size=2,
@@ -56,7 +58,7 @@ def official(folder: str):
         beta2=0.98,
     )
     names = [str(number) for number in range(CLASSES)]
-    network = TIMNET_Model(
+    network = module.TIMNET_Model(
         chosen,
         input_shape=(FRAMES, COEFFICIENTS),
         class_label=names,
@@ -71,11 +73,7 @@ def official(folder: str):
 
 def peer(script: str):
     """Return one step of a plain PyTorch network, without compilation."""
-    import importlib.util
-
-    import torch
-    from torch.nn import functional
-
+    torch = importlib.import_module("torch")
     found = importlib.util.spec_from_file_location("peer", script)
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
@@ -89,7 +87,9 @@ def peer(script: str):
 
     def step():
         optimizer.zero_grad()
-        loss = functional.cross_entropy(network(clips), labels, label_smoothing=0.1)
+        loss = torch.nn.functional.cross_entropy(
+            network(clips), labels, label_smoothing=0.1
+        )
         loss.backward()
         optimizer.step()
         return float(loss)
