@@ -85,11 +85,23 @@ class Parameters(BaseModel):
     epsilon: float = Field(
         1e-8, gt=0, le=1, description="Adam's guard against a division by zero"
     )
-    schedule: Literal["constant", "step", "exponential", "plateau"] = Field(
-        "constant", description="how the step size falls from epoch to epoch"
+    schedule: Literal["constant", "step", "exponential", "plateau", "cosine"] = Field(
+        "constant", description="how the step size changes from epoch to epoch"
     )
     schedule_options: dict[str, Any] = Field(
         default_factory=dict, description="options of the schedule"
+    )
+    early_stopping: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="epochs without a better validation that end a fold; 0 for never",
+    )
+    weight_average: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the average of weights kept at each step; 0 for none",
     )
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="share of a training label spread over classes"
@@ -108,7 +120,7 @@ class Parameters(BaseModel):
     )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to run")
     fold_parallel: Literal["auto", "off"] = Field(
-        "auto", description="all folds in one program where JAX is the backend, or off"
+        "auto", description="folds at once where the backend can, or off"
     )
     overwrite: bool = Field(False, description="make again what is already there")
     ignore_problems: bool = Field(
@@ -152,6 +164,12 @@ class Parameters(BaseModel):
         """The protocol: the one given; else the workbook's, or the weights' own."""
         own = OWN_PROTOCOL_OF_WEIGHTS if self.weights_dir else OWN_PROTOCOL
         return self.protocol or own
+
+    @property
+    def folds_side_by_side(self) -> bool:
+        """Whether several folds may be trained at once."""
+        several = self.protocol_in_force != "holdout" and self.folds != 1
+        return self.fold_parallel == "auto" and several
 
     def table(self, *names: str) -> pd.DataFrame:
         """Return the parameters as a table: name, value, meaning.

@@ -7,6 +7,7 @@ it and on the processor, and the two must agree.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import keras
@@ -30,12 +31,15 @@ class Device:
     check: str
 
 
-def select(wanted: str = "auto") -> Device:
+def select(wanted: str = "auto", *, side_by_side: bool = False) -> Device:
     """Choose the device for all that follows in this process.
 
     Args:
         wanted: "cpu"; "gpu"; or "auto" for a GPU that passes the self-check, else
             the CPU.
+        side_by_side: Whether several networks will be trained at once. On a CPU
+            each operation then keeps to one core, and leaves the others to other
+            operations. Without effect once TensorFlow has begun to compute.
 
     Returns:
         The device in force.
@@ -49,6 +53,8 @@ def select(wanted: str = "auto") -> Device:
         raise ValueError("device 'gpu': there is none here; use device='cpu' or 'auto'")
     if wanted == "cpu" or not accelerators:
         _hide_accelerators()
+        if side_by_side:
+            _one_core_per_operation()
         return Device("cpu", _processor(), "not needed on the CPU")
     difference = self_check()
     if difference <= TOLERANCE:
@@ -140,6 +146,17 @@ def _hide_accelerators() -> None:
         import jax
 
         jax.config.update("jax_default_device", jax.devices("cpu")[0])
+
+
+def _one_core_per_operation() -> None:
+    """Let TensorFlow spread operations over the cores, not the parts of each."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow
+
+    # Too late after the first computation, for instance when a cell is run again.
+    with contextlib.suppress(RuntimeError):
+        tensorflow.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def _processor() -> str:

@@ -55,6 +55,10 @@ def compare(folder, name, **given):
             [entry["epoch_chosen"] for entry in document["folds"]]
             for document in (one, other)
         ],
+        "lengths": [
+            [entry["epochs_run"] for entry in document["folds"]]
+            for document in (one, other)
+        ],
     }
 
 
@@ -116,6 +120,12 @@ if __name__ == "__main__":
                 ),
                 "cnn": compare(
                     folder, "cnn", epochs=3, model="cnn", model_options={"filters": 4}
+                ),
+                "early": compare(
+                    folder, "early", epochs=40, learning_rate=0.05, early_stopping=4
+                ),
+                "average": compare(
+                    folder, "average", epochs=5, learning_rate=0.02, weight_average=0.8
                 ),
                 "cut": cut_and_resumed(folder, epochs=5, seed=3),
                 "halved": halved(folder, epochs=2, seed=4),

@@ -32,7 +32,7 @@ def found(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("what", ["speaker", "paper", "cnn"])
+@pytest.mark.parametrize("what", ["speaker", "paper", "cnn", "early", "average"])
 def test_together_and_one_by_one_agree(found, what):
     result = found[what]
     assert result["probabilities"] < 1e-4 and result["losses"] < 1e-4
@@ -45,6 +45,12 @@ def test_together_and_one_by_one_agree(found, what):
 
 def test_the_best_epoch_of_every_fold_is_its_own(found):
     assert len(set(found["speaker"]["epochs"][0])) > 1
+
+
+def test_every_fold_stops_early_by_its_own_validation(found):
+    one, other = found["early"]["lengths"]
+    assert one == other
+    assert min(one) < 40 and len(set(one)) > 1
 
 
 def test_a_cut_between_two_folds_changes_nothing(found):

@@ -160,7 +160,7 @@ def test_a_recipe_is_accepted_as_it_stands(file):
     assert cfg.corpus in corpora.names()
     features.front_end(cfg.features, cfg.feature_options)
     losses.resolved_options(cfg.loss, cfg.loss_options)
-    schedules.resolved_options(cfg.schedule, cfg.schedule_options)
+    schedules.resolved_options(cfg.schedule, cfg.schedule_options, cfg.epochs_in_force)
     assert set(cfg.model_options) <= set(models.options(cfg.model))
     if cfg.augmentation == "waveform":
         assert set(cfg.augmentation_options["transforms"]) == set(augment.WAVEFORM)

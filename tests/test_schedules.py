@@ -54,8 +54,27 @@ def test_plateau_watches_the_training_loss_where_nobody_validates():
         ("exponential", {"factor": 0}, "factor is 0; give a number above 0"),
         ("plateau", {"patience": 1.5}, "patience is 1.5"),
         ("constant", {"factor": 0.1}, "schedule 'constant' has no option"),
+        ("cosine", {"floor": 0}, "floor is 0; give a number above 0"),
+        ("cosine", {"warm_up": 0}, "warm_up is 0; give a whole number from 1"),
     ],
 )
 def test_a_bad_option_is_named(name, options, message):
     with pytest.raises(ValueError, match=message):
-        schedules.resolved_options(name, options)
+        schedules.resolved_options(name, options, 100)
+
+
+def test_cosine_is_keras_cosine_between_the_epochs_it_shares_with_it():
+    import keras
+
+    share = schedules.cosine(epochs=40, warm_up=8, floor=0.05)
+    other = keras.optimizers.schedules.CosineDecay(
+        0.0, decay_steps=32, alpha=0.05, warmup_target=1.0, warmup_steps=8
+    )
+    for epoch in (1, 4, 8, 9, 20, 39, 40, 45):
+        assert share(epoch, []) == pytest.approx(float(other(epoch)), abs=1e-6)
+
+
+def test_cosine_ends_with_the_training():
+    assert schedules.resolved_options("cosine", {}, 60)["epochs"] == 60
+    assert schedules.resolved_options("cosine", {"epochs": 9}, 60)["epochs"] == 9
+    assert "epochs" not in schedules.resolved_options("plateau", {}, 60)

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lib import config, runs, training
 from lib.device import derived_seed, select
 from lib.losses import smoothed_labels
+from lib.models import build_model
 from lib.paths import REPOSITORY
 from lib.runs import RunFolders
 from lib.training.fold import Outcome
@@ -430,3 +431,56 @@ def test_folders_of_a_run_are_those_of_the_design(tmp_path):
     assert folders.model(1) == tmp_path / "Models" / "X" / "fold_01.keras"
     assert folders.manifest == tmp_path / "Results" / "X" / "run.json"
     assert folders.curves(2) == tmp_path / "logs" / "X" / "fold_02.csv"
+
+
+def test_training_stops_when_validation_stops_improving(tmp_path):
+    hard = tiny_features(signal=0.1)
+    folders = run(tmp_path, hard, epochs=60, learning_rate=0.05, early_stopping=3)
+    lengths = []
+    for entry in document(folders)["folds"]:
+        curves = pd.read_csv(folders.curves(entry["fold"]))
+        keys = list(zip(curves["val_uar"], -curves["val_loss"], strict=True))
+        best = max(range(len(keys)), key=lambda index: (keys[index], -index)) + 1
+        lengths.append(len(curves))
+        assert entry["epochs_run"] == len(curves)
+        assert entry["epoch_chosen"] == best
+        assert len(curves) in (60, best + 3)
+    assert min(lengths) < 60 and len(set(lengths)) > 1
+
+
+def test_early_stopping_needs_somebody_to_validate(tmp_path, tiny):
+    with pytest.raises(ValueError, match="early_stopping 5: protocol 'paper' has no"):
+        run(tmp_path, tiny, protocol="paper", early_stopping=5)
+
+
+def test_averaged_weights_answer_and_are_saved(tmp_path, tiny):
+    folders = run(tmp_path, tiny, weight_average=0.8, protocol="paper", folds=2)
+    table = runs.predictions.read(folders.predictions)
+    part = table[table["fold"] == 1]
+    rows = [tiny.file.tolist().index(file) for file in part["file"]]
+    model = keras.saving.load_model(folders.model(1), compile=False)
+    np.testing.assert_allclose(model(tiny.x[rows]), part.filter(like="p_"), atol=1e-5)
+
+
+def test_the_average_is_that_of_the_weights_of_all_steps():
+    recipe = Recipe(1, 4, 0.05, 0.9, 0.99, 1e-8, 0.0, fused=False, weight_average=0.7)
+    program = Program(lambda: build_model("timnet", (12, 5), 3, **OPTIONS), recipe, 3)
+    program.reset(1)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 12, 5)).astype(np.float32)
+    labels = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+    expected = None
+    for _ in range(5):
+        program.train_epoch(x, labels, np.arange(4))
+        now = [w.numpy() for w in program.network.trainable_variables]
+        if expected is None:
+            expected = now  # the first step begins the average
+        pairs = zip(expected, now, strict=True)
+        expected = [0.7 * old + 0.3 * new for old, new in pairs]
+    with program.averaged():
+        found = [w.numpy() for w in program.network.trainable_variables]
+    after = [w.numpy() for w in program.network.trainable_variables]
+    for one, other, last, kept in zip(found, expected, now, after, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+        np.testing.assert_array_equal(last, kept)
+    assert max(np.abs(a - b).max() for a, b in zip(found, now, strict=True)) > 1e-3

@@ -8,6 +8,7 @@ weights, and frames a while apart are slices that need not be copied.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import math
 from collections.abc import Sequence
 
@@ -20,7 +21,8 @@ register = keras.saving.register_keras_serializable(package=PACKAGE)
 
 # Vector units take eight numbers at a time: 40 channels are faster than 39.
 VECTOR = 8
-_real_rows: list = []
+# Of the thread: folds may train side by side.
+_real_rows: contextvars.ContextVar = contextvars.ContextVar("real_rows", default=None)
 
 
 @contextlib.contextmanager
@@ -31,18 +33,19 @@ def real_rows(weights):
         weights: (batch,), 1 for a clip and 0 for a row that only fills up; None for
             what has no batch, such as a generated kernel.
     """
-    _real_rows.append(weights)
+    token = _real_rows.set(weights)
     try:
         yield
     finally:
-        _real_rows.pop()
+        _real_rows.reset(token)
 
 
 def shares_of_rows(batch: int):
     """Return the share of every row in what is averaged over a batch, (batch,)."""
-    if not _real_rows or _real_rows[-1] is None:
+    weights = _real_rows.get()
+    if weights is None:
         return ops.full((batch,), 1.0 / batch)
-    return _real_rows[-1] / ops.sum(_real_rows[-1])
+    return weights / ops.sum(weights)
 
 
 def batch_moments(inputs, axis: int, others: Sequence[int]):
@@ -54,11 +57,12 @@ def batch_moments(inputs, axis: int, others: Sequence[int]):
         others: The other axes to average over.
     """
     axes = (axis, *others)
-    if not _real_rows or _real_rows[-1] is None:
+    weights = _real_rows.get()
+    if weights is None:
         return ops.moments(inputs, axes=axes, keepdims=True)
     shape = [1] * len(inputs.shape)
     shape[axis] = -1
-    weights = ops.reshape(_real_rows[-1] / ops.sum(_real_rows[-1]), shape)
+    weights = ops.reshape(weights / ops.sum(weights), shape)
     mean = ops.sum(ops.mean(inputs, others, keepdims=True) * weights, axis, True)
     squares = ops.mean(ops.square(inputs - mean), others, keepdims=True)
     return mean, ops.sum(squares * weights, axis, True)

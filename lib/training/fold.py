@@ -138,6 +138,8 @@ class FoldTraining:
         schedule: From an epoch and the figures before it to the share of the
             step size.
         augmentation: How the training clips are altered.
+        patience: Epochs without a better validation after which the fold ends;
+            0 for never.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class FoldTraining:
         folders: RunFolders,
         schedule: Schedule = CONSTANT,
         augmentation: Augmentation = NO_AUGMENTATION,
+        patience: int = 0,
     ) -> None:
         self.program = program
         self.fold = fold
@@ -163,6 +166,7 @@ class FoldTraining:
         self.folders = folders
         self.schedule = schedule
         self.augmentation = augmentation
+        self.patience = patience
         self._saved_at = 0.0
 
     def run(self, report: Callable[[dict[str, float]], None]) -> Outcome:
@@ -182,7 +186,7 @@ class FoldTraining:
         labels = smoothed_labels(
             self.y[rows], self.num_classes, self.program.recipe.label_smoothing
         )
-        while progress.epoch < self.program.recipe.epochs:
+        while not self.ended(progress):
             row = self._epoch(progress, clips, labels)
             curves.add(row)
             report(row)
@@ -191,6 +195,12 @@ class FoldTraining:
                 curves.save()
         curves.close()
         return self.finish(progress)
+
+    def ended(self, progress: Progress) -> bool:
+        """Tell whether a fold has had its last epoch."""
+        waited = progress.epoch - progress.best_epoch
+        patient = not self.patience or waited < self.patience
+        return progress.epoch >= self.program.recipe.epochs or not patient
 
     def _epoch(
         self, progress: Progress, clips: np.ndarray, labels: np.ndarray
@@ -208,7 +218,8 @@ class FoldTraining:
         self.require_finite(row)
         if self.chosen_on != "last":
             clips = self.x[self.fold.validation]
-            probabilities, _ = predict_utterances(self.program.predict, clips)
+            with self.program.averaged():
+                probabilities, _ = predict_utterances(self.program.predict, clips)
             if self.judge(progress, row, probabilities):
                 progress.best = self.program.state()
         self.record(progress, row, time.monotonic() - start)
@@ -267,11 +278,13 @@ class FoldTraining:
         number = self.fold.number
         epoch = progress.epoch
         if progress.best and progress.best_epoch != progress.epoch:
+            self.program.settle()
             save_whole(
                 self.program.network.save_weights, self.folders.last_weights(number)
             )
-            self.program.restore_network(progress.best)
+            self.program.restore(progress.best)
             epoch = progress.best_epoch
+        self.program.settle()
         save_whole(self.program.network.save, self.folders.model(number))
         probabilities, embeddings = predict_utterances(
             self.program.predict, self.x[self.fold.test]

@@ -144,10 +144,21 @@ class _Together:
             for row in progress.history:
                 report(training.fold.number, row)
         saved = time.monotonic()
-        epochs = self.program.recipe.epochs
-        while (done := min(item.epoch for item in progresses)) < epochs:
+        while open_folds := [
+            progress.epoch
+            for training, progress in zip(self.trainings, progresses, strict=True)
+            if not training.ended(progress)
+        ]:
             # Folds that a cut has left behind catch up first.
-            active = np.array([item.epoch == done for item in progresses])
+            done = min(open_folds)
+            active = np.array(
+                [
+                    progress.epoch == done and not training.ended(progress)
+                    for training, progress in zip(
+                        self.trainings, progresses, strict=True
+                    )
+                ]
+            )
             state, best, rows = self._epoch(state, best, progresses, active, done + 1)
             for index in np.flatnonzero(active):
                 curves[index].add(rows[index])
@@ -296,7 +307,7 @@ class _Together:
 
     def _one_answer(self, state, clips, rows):
         """Return the probabilities of some clips by one fold's network."""
-        trainable, others, _ = state
+        trainable, others = self.program.answering(state)
         return self.program.network.stateless_call(
             trainable, others, clips[rows], training=False
         )[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -14,6 +16,8 @@ from lib.models import with_embedding
 from lib.training.step import batches, make_step
 
 EVALUATION_BATCH = 128
+# The seed that fresh weights are drawn from belongs to the whole process.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Recipe:
         loss: One of `losses.LOSSES`.
         loss_options: Its options.
         fused: Whether the step is compiled by XLA.
+        weight_average: Share that the averaged weights keep at every step; the
+            network answers with them. 0 for no average.
     """
 
     epochs: int
@@ -43,23 +49,38 @@ class Recipe:
     loss: str = "cross_entropy"
     loss_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     fused: bool = True
+    weight_average: float = 0.0
+
+
+def fresh_weights(build: Callable[[], keras.Model], seed: int) -> list[np.ndarray]:
+    """Return the variables of an untrained network, drawn with a seed."""
+    with _ONE_AT_A_TIME:
+        keras.utils.set_random_seed(seed)
+        return [variable.numpy() for variable in build().variables]
 
 
 class Program:
     """A network, its optimiser and its compiled step, reused over folds.
 
     Args:
-        build: Builds the untrained network; called again for the fresh weights
-            of every fold.
+        build: Builds the untrained network; called again for fresh weights.
         recipe: How it is trained.
         num_classes: Number of classes.
+        fresh: By seed, fresh weights that have been drawn already. TensorFlow
+            forgets how it has laid out a compiled step whenever a network is built,
+            so the weights of all folds are best drawn before the first one trains.
     """
 
     def __init__(
-        self, build: Callable[[], keras.Model], recipe: Recipe, num_classes: int
+        self,
+        build: Callable[[], keras.Model],
+        recipe: Recipe,
+        num_classes: int,
+        fresh: Mapping[int, list[np.ndarray]] | None = None,
     ) -> None:
         self.recipe = recipe
         self._build = build
+        self._fresh = fresh or {}
         # The network to save: without optimiser and metrics, so that it loads
         # wherever the layers are known.
         self.network = build()
@@ -67,8 +88,13 @@ class Program:
         self._variables = list(self.network.variables)
         self._embedder = with_embedding(self.network)
         self._embedder.jit_compile = recipe.fused and self._embedder.jit_compile
+        average = recipe.weight_average
         self._optimizer = keras.optimizers.Adam(
-            recipe.learning_rate, recipe.beta_1, recipe.beta_2, recipe.epsilon
+            recipe.learning_rate,
+            recipe.beta_1,
+            recipe.beta_2,
+            recipe.epsilon,
+            **({"use_ema": True, "ema_momentum": average} if average else {}),
         )
         self._optimizer.build(self.network.trainable_variables)
         self._fresh_optimizer = [v.numpy() for v in self._optimizer.variables]
@@ -82,10 +108,8 @@ class Program:
 
     def reset(self, seed: int) -> None:
         """Give the network fresh weights, and the optimiser a fresh start."""
-        keras.utils.set_random_seed(seed)
-        fresh = self._build()
-        for variable, new in zip(self._variables, fresh.variables, strict=True):
-            variable.assign(new)
+        fresh = self._fresh.get(seed) or fresh_weights(self._build, seed)
+        self._assign(self._variables, fresh)
         self._assign(self._optimizer.variables, self._fresh_optimizer)
 
     def train_epoch(
@@ -112,6 +136,33 @@ class Program:
             "accuracy": float(scores["war"]),
             "uar": float(scores["uar"]),
         }
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """Let the network have its averaged weights for a while, if it has any."""
+        raw = [v.numpy() for v in self.network.trainable_variables]
+        self.settle()
+        try:
+            yield
+        finally:
+            self._assign(self.network.trainable_variables, raw)
+
+    def settle(self) -> None:
+        """Give the network its averaged weights for good, if it has any."""
+        if self.recipe.weight_average:
+            self._optimizer.finalize_variable_values(self.network.trainable_variables)
+
+    def answering(self, state: Sequence) -> tuple[Sequence, Sequence]:
+        """Return the trainable and the other values that a network answers with.
+
+        Args:
+            state: As `values` returned it.
+        """
+        trainable, others, optimizer = state
+        if self.recipe.weight_average:
+            named = zip(self._optimizer.variables, optimizer, strict=True)
+            trainable = [v for name, v in named if name.name.endswith("_average")]
+        return trainable, others
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return class probabilities (n, classes) and embeddings (n, width)."""
@@ -164,14 +215,12 @@ class Program:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go back to a state."""
-        self.restore_network(state)
-        optimizer = self._optimizer.variables
-        self._assign(optimizer, [state[f"o{i}"] for i in range(len(optimizer))])
-
-    def restore_network(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go back to the network of a state, and leave the optimiser alone."""
-        count = len(self._variables)
-        self._assign(self._variables, [state[f"v{i}"] for i in range(count)])
+        for letter, variables in (
+            ("v", self._variables),
+            ("o", self._optimizer.variables),
+        ):
+            values = [state[f"{letter}{i}"] for i in range(len(variables))]
+            self._assign(variables, values)
 
     @staticmethod
     def _assign(variables, values) -> None:

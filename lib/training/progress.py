@@ -52,11 +52,11 @@ class Progress:
         self._epochs.n = int(row["epoch"]) - 1
         self.epoch(row)
 
-    def end_fold(self, text: str) -> None:
+    def end_fold(self, fold: int, text: str) -> None:
         """Show that a fold is done."""
         self._folds.update()
         if self.verbose == 2:
-            print(f"fold {self.fold}/{self.folds}  {text}", flush=True)
+            print(f"fold {fold}/{self.folds}  {text}", flush=True)
 
     def close(self) -> None:
         """Stop showing."""

@@ -1,4 +1,4 @@
-"""How the step size falls from epoch to epoch.
+"""How the step size changes from epoch to epoch.
 
 Each schedule is a function of the epoch and of the figures of the epochs before
 it, and of nothing else: a training that was cut off goes on with the step size
@@ -7,6 +7,8 @@ it would have had.
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from lib import config
@@ -92,30 +94,70 @@ def plateau(factor: float = 0.25, patience: int = 5) -> Callable[[int, History],
     return share
 
 
+def cosine(
+    epochs: int = 100, warm_up: int = 5, floor: float = 0.01
+) -> Callable[[int, History], float]:
+    """Return a schedule that rises in a line, then falls as half a cosine wave.
+
+    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts"
+    (2017), equation 5, without restarts; the warm-up is that of Goyal and others,
+    "Accurate, large minibatch SGD" (2017), section 2.2.
+
+    Args:
+        epochs: Epoch at which the floor is reached; those after it stay there.
+        warm_up: Epochs until the full step size.
+        floor: Share that is left at the end, in (0, 1].
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+    _require_whole(epochs, "epochs")
+    _require_whole(warm_up, "warm_up")
+    _require_factor(floor, "floor")
+
+    def share(epoch: int, history: History) -> float:
+        if epoch <= warm_up:
+            return epoch / warm_up
+        passed = min((epoch - warm_up) / max(epochs - warm_up, 1), 1.0)
+        return floor + (1 - floor) * (1 + math.cos(math.pi * passed)) / 2
+
+    return share
+
+
 SCHEDULES: Mapping[str, Callable[..., Callable[[int, History], float]]] = {
     "constant": constant,
     "step": step,
     "exponential": exponential,
     "plateau": plateau,
+    "cosine": cosine,
 }
 
 
-def resolved_options(name: str, chosen: Mapping[str, object]) -> dict[str, object]:
+def resolved_options(
+    name: str, chosen: Mapping[str, object], epochs: int
+) -> dict[str, object]:
     """Return the options of a schedule, the defaults filled in.
+
+    Args:
+        name: The schedule.
+        chosen: Options that replace a default.
+        epochs: Length of the training, for a schedule that has to know it.
 
     Raises:
         ValueError: If it has no such option, or a value is out of range.
     """
+    if "epochs" in inspect.signature(SCHEDULES[name]).parameters:
+        chosen = {"epochs": epochs, **chosen}
     options = config.with_defaults(f"schedule '{name}'", SCHEDULES[name], chosen)
     SCHEDULES[name](**options)
     return options
 
 
-def _require_factor(value: object) -> None:
+def _require_factor(value: object, name: str = "factor") -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 < value <= 1:
         raise ValueError(
-            f"schedule_options: factor is {value!r}; give a number above 0, at most 1"
+            f"schedule_options: {name} is {value!r}; give a number above 0, at most 1"
         )
 
 

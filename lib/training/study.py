@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,16 @@ import numpy as np
 import pandas as pd
 
 from lib import config, losses, metrics, models, paths, protocols, runs
-from lib.device import Device
+from lib.device import Device, derived_seed
 from lib.features import FeatureSet
 from lib.protocols import PROTOCOLS, Fold, Rows
 from lib.runs import RunFolders, manifest
 from lib.systems import SYSTEMS
-from lib.training import parallel, schedules
+from lib.training import parallel, schedules, side_by_side
 from lib.training.clips import Augmentation, resolve_augmentation
 from lib.training.fitted import FoldFit
 from lib.training.fold import NO_AUGMENTATION, FoldTraining, Outcome
-from lib.training.program import Program, Recipe
+from lib.training.program import Program, Recipe, fresh_weights
 from lib.training.progress import Progress
 from lib.training.schedules import SCHEDULES
 
@@ -42,9 +44,11 @@ def resolve(
         JSON values, in a fixed order; the run id is made from them.
 
     Raises:
-        ValueError: If the model has no such option.
+        ValueError: If the model has no such option, or training is to stop early
+            and nobody validates.
     """
     folds = make_folds(cfg, features)
+    _require_validation(cfg)
     return {
         "corpus": features.about["corpus"],
         "features": features.about["features"],
@@ -58,6 +62,17 @@ def resolve(
         "augmentation": cfg.augmentation,
         "augmentation_options": resolve_augmentation(cfg),
     }
+
+
+def _require_validation(cfg: config.Parameters) -> None:
+    """Raise ValueError if training is to stop early and nobody validates."""
+    if cfg.early_stopping and PROTOCOLS[cfg.protocol_in_force].chosen_on == "last":
+        others = [name for name, p in PROTOCOLS.items() if p.chosen_on == "validation"]
+        raise ValueError(
+            f"early_stopping {cfg.early_stopping}: protocol "
+            f"'{cfg.protocol_in_force}' has no validation to stop on; set it to 0, "
+            f"or choose one of {', '.join(others)}"
+        )
 
 
 def _model_options(
@@ -84,8 +99,10 @@ def _training_settings(cfg: config.Parameters) -> dict[str, Any]:
         "epsilon": cfg.epsilon,
         "schedule": cfg.schedule,
         "schedule_options": schedules.resolved_options(
-            cfg.schedule, cfg.schedule_options
+            cfg.schedule, cfg.schedule_options, cfg.epochs_in_force
         ),
+        "early_stopping": cfg.early_stopping,
+        "weight_average": cfg.weight_average,
         "label_smoothing": cfg.label_smoothing,
         "loss": cfg.loss,
         "loss_options": losses.resolved_options(cfg.loss, cfg.loss_options),
@@ -130,9 +147,9 @@ def train(
         workspace: Where the run's files go.
         device: The device in force, for the manifest.
         augmentation: What `prepare_augmentation` returned.
-        fold_parallel: "auto" trains all folds as one vectorised program where
-            that is possible, "off" one after the other; the results agree to
-            rounding.
+        fold_parallel: "auto" trains all folds as one vectorised program on JAX,
+            and one fold per core side by side on TensorFlow's CPU; "off" one
+            after the other. The results agree to rounding.
         overwrite: Start again from nothing.
         verbose: 0 silent, 1 bars, 2 plain lines.
 
@@ -257,21 +274,27 @@ def _train_folds(
     """Train the folds that are not done yet."""
     configuration = document["config"]
     progress = Progress(len(folds), configuration["epochs"] or 1, verbose)
-    trainer = _fold_trainer(configuration, features, folders, augmentation)
-    outcomes = []
-    try:
-        open_folds = [fold for fold in folds if _done(folders, fold) is None]
+    open_folds = [fold for fold in folds if _done(folders, fold) is None]
+    trainer = _fold_trainer(configuration, features, folders, augmentation, open_folds)
+    entries = dict(zip([fold.number for fold in folds], document["folds"], strict=True))
+    outcomes = {}
+    with contextlib.ExitStack() as exits:
+        exits.callback(progress.close)
         if fold_parallel == "auto" and parallel.possible(
             configuration["model"], augmentation, len(open_folds)
         ):
             progress.start_fold(open_folds[0].number)
             trainings = [trainer(fold) for fold in open_folds]
             parallel.train_together(trainings, progress.together)
-        for fold, entry in zip(folds, document["folds"], strict=True):
-            progress.start_fold(fold.number)
-            outcome = _done(folders, fold) or trainer(fold).run(progress.epoch)
-            outcomes.append(outcome)
-            entry |= {
+        at_once = 1
+        if fold_parallel == "auto":
+            at_once = side_by_side.workers(
+                configuration["model"], document["device"]["name"], len(open_folds)
+            )
+        results = _one_by_one(folders, folds, trainer, at_once, progress)
+        for fold, outcome in exits.enter_context(contextlib.closing(results)):
+            outcomes[fold.number] = outcome
+            entries[fold.number] |= {
                 "epochs_run": len(outcome.history),
                 "epoch_chosen": outcome.epoch,
                 "chosen_on": PROTOCOLS[configuration["protocol"]].chosen_on,
@@ -280,11 +303,36 @@ def _train_folds(
             manifest.write(folders.manifest, document)
             right = outcome.probabilities.argmax(1) == features.y[outcome.rows]
             progress.end_fold(
-                f"epoch {outcome.epoch} tested: accuracy {right.mean():.3f}"
+                fold.number,
+                f"epoch {outcome.epoch} tested: accuracy {right.mean():.3f}",
             )
-    finally:
-        progress.close()
-    return outcomes
+    return [outcomes[fold.number] for fold in folds]
+
+
+def _one_by_one(
+    folders: RunFolders,
+    folds: list[Fold],
+    trainer: Callable[[Fold], FoldTraining | FoldFit],
+    at_once: int,
+    progress: Progress,
+) -> Iterator[tuple[Fold, Outcome]]:
+    """Yield each fold and its outcome once it has one, trained here or before."""
+    left = []
+    for fold in folds:
+        if (outcome := _done(folders, fold)) is not None:
+            progress.start_fold(fold.number)
+            yield fold, outcome
+        else:
+            left.append(fold)
+    if at_once > 1 and len(left) > 1:
+        progress.start_fold(left[0].number)
+        yield from side_by_side.train_side_by_side(
+            left, trainer, at_once, progress.together
+        )
+        return
+    for fold in left:
+        progress.start_fold(fold.number)
+        yield fold, trainer(fold).run(progress.epoch)
 
 
 def _done(folders: RunFolders, fold: Fold) -> Outcome | None:
@@ -299,8 +347,9 @@ def _fold_trainer(
     features: FeatureSet,
     folders: RunFolders,
     augmentation: Augmentation,
+    folds: list[Fold],
 ) -> Callable[[Fold], FoldTraining | FoldFit]:
-    """Return the function from a fold to what trains it; it has not begun."""
+    """Return the function from one of the folds to what trains it, not yet begun."""
     what = {
         "x": features.x,
         "y": features.y,
@@ -311,15 +360,19 @@ def _fold_trainer(
     name, options = configuration["model"], configuration["model_options"]
     if SYSTEMS[name].fit:
         return lambda fold: FoldFit(name, options, fold, **what)
-    # Compiled for the first fold that is not done yet, and kept for the others.
-    program = functools.cache(lambda: _program(configuration, features))
+    # Compiled for the first fold that a thread trains, and kept for its others.
+    build = functools.partial(_build, configuration, features)
+    seeds = [derived_seed(configuration["seed"], fold.number) for fold in folds]
+    fresh = {seed: fresh_weights(build, seed) for seed in seeds}
+    program = functools.cache(lambda thread: _program(configuration, features, fresh))
     schedule = SCHEDULES[configuration["schedule"]](**configuration["schedule_options"])
     return lambda fold: FoldTraining(
-        program(),
+        program(threading.get_ident()),
         fold,
         seed=configuration["seed"],
         chosen_on=PROTOCOLS[configuration["protocol"]].chosen_on,
         schedule=schedule,
+        patience=configuration["early_stopping"],
         **what,
     )
 
@@ -346,7 +399,11 @@ def _build(configuration: Mapping[str, Any], features: FeatureSet) -> keras.Mode
     )
 
 
-def _program(configuration: Mapping[str, Any], features: FeatureSet) -> Program:
+def _program(
+    configuration: Mapping[str, Any],
+    features: FeatureSet,
+    fresh: Mapping[int, list[np.ndarray]],
+) -> Program:
     """Return the compiled network of a run."""
     names = set(Recipe.__dataclass_fields__) & set(configuration)
     recipe = Recipe(
@@ -357,7 +414,8 @@ def _program(configuration: Mapping[str, Any], features: FeatureSet) -> Program:
         fused=SYSTEMS[configuration["model"]].fused,
     )
     num_classes = len(features.label_names)
-    return Program(lambda: _build(configuration, features), recipe, num_classes)
+    build = functools.partial(_build, configuration, features)
+    return Program(build, recipe, num_classes, fresh)
 
 
 def _complete(

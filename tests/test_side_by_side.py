@@ -1,0 +1,105 @@
+"""Folds in threads end as folds one after the other, and stop together."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import tiny_features
+
+from lib import config, runs, training
+from lib.device import select
+from lib.training import fold as fold_module
+from lib.training import side_by_side
+
+OPTIONS = {"dilations": 2, "filters": 5}
+
+
+def run(workspace, data, how="auto", **given):
+    """Train a small run; return its folders."""
+    values = {"epochs": 6, "batch_size": 8, "model_options": OPTIONS, "folds": 4}
+    cfg = config.validated({"workspace": str(workspace)} | values | given)
+    return training.train(
+        training.resolve(cfg, data, {}),
+        data,
+        training.make_folds(cfg, data),
+        cfg.folders,
+        device=select("cpu"),
+        fold_parallel=how,
+        verbose=0,
+    )
+
+
+def curves(folders, number):
+    return pd.read_csv(folders.curves(number)).drop(columns="seconds").to_numpy()
+
+
+@pytest.fixture
+def three_threads(monkeypatch):
+    monkeypatch.setattr(side_by_side.os, "cpu_count", lambda: 3)
+
+
+@pytest.mark.parametrize("protocol", ["speaker", "paper"])
+def test_side_by_side_and_one_by_one_agree(tmp_path, three_threads, protocol):
+    data = tiny_features(clips=51, speakers=7, signal=0.3)
+    threads = run(tmp_path / "threads", data, protocol=protocol)
+    alone = run(tmp_path / "alone", data, "off", protocol=protocol)
+    assert threads.run_id == alone.run_id
+    one, other = (runs.predictions.read(f.predictions) for f in (threads, alone))
+    pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
+    for number in (1, 2, 3, 4):
+        np.testing.assert_allclose(
+            curves(threads, number), curves(alone, number), atol=1e-5
+        )
+
+
+def test_several_folds_are_trained_at_the_same_time(tmp_path, tiny, three_threads):
+    together = []
+    inside = fold_module.FoldTraining._epoch
+
+    def watched(self, *arguments):
+        together.append(self.fold.number)
+        return inside(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fold_module.FoldTraining, "_epoch", watched)
+        run(tmp_path, tiny, epochs=40)
+    # One after the other, the second fold would begin after 40 epochs of the first.
+    assert together.index(2) < 40 and together[:40].count(1) < 40
+
+
+def test_a_fold_that_fails_stops_the_others_and_keeps_them(
+    tmp_path, tiny, three_threads, monkeypatch
+):
+    monkeypatch.setattr(fold_module, "CHECKPOINT_SECONDS", 0.0)
+    calm = run(tmp_path / "calm", tiny, epochs=12)
+    inside = fold_module.FoldTraining._epoch
+
+    def failing(self, progress, *arguments):
+        if self.fold.number == 2 and progress.epoch == 3:
+            raise OSError("the disk is full")
+        return inside(self, progress, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fold_module.FoldTraining, "_epoch", failing)
+        with pytest.raises(OSError, match="disk is full"):
+            run(tmp_path / "cut", tiny, epochs=12)
+    (manifest,) = (tmp_path / "cut" / "Results").glob("*/run.json")
+    document = json.loads(manifest.read_text())
+    assert document["status"] == "failed" and "disk is full" in document["error"]
+    assert not (manifest.parent / "predictions.csv").exists()
+    again = run(tmp_path / "cut", tiny, epochs=12)
+    one, other = (runs.predictions.read(f.predictions) for f in (calm, again))
+    pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
+
+
+def test_threads_are_for_networks_on_tensorflows_processor(monkeypatch):
+    monkeypatch.setattr(side_by_side.os, "cpu_count", lambda: 4)
+    assert side_by_side.workers("timnet", "cpu", 10) == 4
+    assert side_by_side.workers("timnet", "cpu", 3) == 3
+    assert side_by_side.workers("timnet", "gpu", 10) == 1
+    assert side_by_side.workers("svm", "cpu", 10) == 1
+    monkeypatch.setattr(side_by_side.os, "cpu_count", lambda: 64)
+    assert side_by_side.workers("timnet", "cpu", 100) == side_by_side.MOST
+    monkeypatch.setattr(side_by_side.keras.backend, "backend", lambda: "jax")
+    assert side_by_side.workers("timnet", "cpu", 10) == 1
