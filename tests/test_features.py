@@ -4,6 +4,8 @@ import dataclasses
 import os
 import pickle
 import sys
+import threading
+import weakref
 
 import librosa
 import numpy as np
@@ -16,6 +18,7 @@ from lib.features import egemaps, extraction, signal
 from lib.features.official import read_official
 from lib.paths import REPOSITORY
 
+STEP = 2.0**-23  # between neighbouring numbers of single precision, relative
 ORACLES = REPOSITORY.parent / "shared" / "oracles" / "oracle_RAVDE.npz"
 AUDIO = REPOSITORY.parent / "shared" / "corpora" / "RAVDESS"
 
@@ -85,7 +88,124 @@ def test_timnet_front_ends_equal_librosa(preset, options, clips, corpus, tmp_pat
     made = features.prepare(corpus, clips, tmp_path, preset, verbose=0).features
     for row, clip in enumerate(clips):
         expected = reference_timnet(clip.path, 22_050, **options)
-        np.testing.assert_allclose(made.x[row], expected, atol=1e-3, rtol=1e-4)
+        np.testing.assert_allclose(made.x[row], expected, atol=1e-4, rtol=STEP)
+
+
+@pytest.mark.parametrize("preset", ["timnet", "timnet_paper", "lightsernet", "cktim"])
+@pytest.mark.parametrize("kind", ["speech", "padded", "silence", "click", "short"])
+def test_mel_spectrograms_equal_librosa(preset, kind):
+    settings = features.front_end(preset)
+    samples = speech_like(1.0, 22_050)
+    if kind == "padded":  # silence before and after, and once in the middle
+        samples = np.pad(samples, (7000, 9001))
+        samples[14_000:20_000] = 0
+    elif kind == "silence":
+        samples = np.zeros_like(samples)
+    elif kind == "click":
+        samples = np.eye(1, 20_000, 3, dtype=np.float32)[0]
+    elif kind == "short":
+        samples = samples[: settings.fft_samples]
+    spectrum = librosa.stft(
+        samples,
+        n_fft=settings.fft_samples,
+        hop_length=settings.hop_samples,
+        win_length=settings.frame_samples,
+        window=settings.window,
+        center=settings.padding != "none",
+        pad_mode="constant" if settings.padding == "none" else settings.padding,
+    )
+    expected = features.mel_filters(settings) @ np.abs(spectrum) ** settings.power
+    ours = features.mel_spectrogram(samples, settings)
+    assert ours.dtype == np.float32
+    floor = 1e-6 * expected.max()
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5 * floor)
+    if settings.logarithm == "decibel" and settings.padding == "constant":
+        decibel = librosa.power_to_db(expected)
+        cepstra = librosa.feature.mfcc(S=decibel, n_mfcc=39).T
+        ours = features.cepstrum(samples[np.newaxis], settings)
+        np.testing.assert_allclose(ours, cepstra, atol=1e-4, rtol=STEP)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 100])
+@pytest.mark.parametrize("preset", ["timnet", "cktim"])
+def test_clips_shorter_than_a_frame_equal_librosa(preset, samples, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(samples, 0.5), 48_000)
+    settings = features.front_end(preset)
+    length = 6000
+    heard = features.load_audio(tmp_path / "a.wav", settings)[0]
+    expected, _ = librosa.load(tmp_path / "a.wav", sr=settings.sample_rate)
+    np.testing.assert_array_equal(heard, expected)
+    made = features.extract(tmp_path / "a.wav", settings, length)
+    assert made.shape[1] == 39 and np.isfinite(made).all()
+    if preset == "timnet":
+        expected = reference_timnet(tmp_path / "a.wav", length)
+        np.testing.assert_allclose(made, expected, atol=1e-4, rtol=STEP)
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_audio_is_loaded_as_by_librosa(rate, channels, tmp_path):
+    rows = [speech_like(0.301, rate, seed) for seed in range(channels)]
+    soundfile.write(tmp_path / "a.wav", np.stack(rows, 1), rate)
+    ours = features.load_audio(tmp_path / "a.wav", features.front_end("timnet"))
+    expected, _ = librosa.load(tmp_path / "a.wav", sr=22_050)
+    assert ours.flags["C_CONTIGUOUS"] and ours.dtype == np.float32
+    np.testing.assert_array_equal(ours, expected[np.newaxis])
+
+
+def test_samples_that_are_no_numbers_leave_a_clip_out(clips, corpus, tmp_path):
+    samples = speech_like(1.0, 16_000)
+    samples[100] = np.nan
+    soundfile.write(clips[0].path, samples, 16_000, subtype="FLOAT")
+    made = features.prepare(corpus, clips, tmp_path, verbose=0)
+    assert made.failed == {"0.wav": "holds samples that are not finite numbers"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_every_file_is_opened_once(clips, corpus, tmp_path):
+    """A pipe gives its content once, to the first that opens it, and no more."""
+    expected = features.prepare(corpus, clips, tmp_path / "files", verbose=0)
+    for clip in clips:
+        content = clip.path.read_bytes()
+        clip.path.unlink()
+        os.mkfifo(clip.path)
+        write = threading.Thread(target=clip.path.write_bytes, args=(content,))
+        write.daemon = True
+        write.start()
+    made = []
+    extract = threading.Thread(
+        target=lambda: made.append(
+            features.prepare(corpus, clips, tmp_path / "pipes", verbose=0)
+        ),
+        daemon=True,  # a second opening would wait for ever
+    )
+    extract.start()
+    extract.join(timeout=120)
+    assert made, "a file was opened more than once"
+    np.testing.assert_array_equal(made[0].features.x, expected.features.x)
+    hashes = [one.features.about["audio_sha256"] for one in (made[0], expected)]
+    assert hashes[0] == hashes[1]
+
+
+def test_audio_of_finished_clips_is_let_go(clips, corpus, tmp_path, monkeypatch):
+    loaded, alive = [], []
+    load = signal.load_audio
+
+    def followed(*arguments):
+        samples = load(*arguments)
+        loaded.append(weakref.ref(samples))
+        alive.append(sum(there() is not None for there in loaded))
+        return samples
+
+    monkeypatch.setattr(signal, "load_audio", followed)
+    many = [
+        dataclasses.replace(clip, file=f"{turn}/{clip.file}")
+        for turn in range(10)
+        for clip in clips
+    ]
+    features.prepare(corpus, many, tmp_path, jobs=2, verbose=0)
+    assert len(loaded) == 60
+    assert max(alive) <= 2  # what the two workers are at
 
 
 def test_lightsernet_front_end_equals_tensorflow(clips, corpus):

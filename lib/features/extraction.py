@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
+import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import joblib
 import numpy as np
+import threadpoolctl
 from tqdm.auto import tqdm
 
 from lib import config, corpora, paths
@@ -98,7 +100,8 @@ def prepare(
     hashes: list[str] = []
     failed: dict[str, str] = {}
     bar = tqdm(total=len(utterances), desc="clips", unit="clip", disable=verbose != 1)
-    with bar:
+    # Each worker has a processor to itself; matrix products must not ask for more.
+    with bar, threadpoolctl.threadpool_limits(1, user_api="blas"):
         for item, (content, result) in zip(utterances, workers(work), strict=True):
             bar.update()
             hashes.append(content)
@@ -170,10 +173,9 @@ def _extract_one(
     """Return the content's hash and the features, or why there are none."""
     content = ""
     try:
-        with open(utterance.path, "rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            return content, extract(file, settings, length)
+        audio = utterance.path.read_bytes()
+        content = hashlib.sha256(audio).hexdigest()
+        return content, extract(io.BytesIO(audio), settings, length)
     except (ValueError, OSError) as error:
         return content, str(error)
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import functools
+import math
 import typing
 from pathlib import Path
 
 import librosa
 import numpy as np
 import scipy.fft
-import scipy.sparse
+import scipy.signal
 import soundfile
+import soxr
 
 from lib.corpora.base import Corpus
 from lib.features import egemaps
 from lib.features.frontend import FrontEnd
 
 OFFICIAL_RATE = 22_050  # Hz; the unit of Corpus.clip_samples
+# Frames transformed at a time: so few that they stay in the processor's cache.
+BLOCK = 32
 
 
 def load_audio(source: Path | typing.BinaryIO, settings: FrontEnd) -> np.ndarray:
@@ -30,7 +34,8 @@ def load_audio(source: Path | typing.BinaryIO, settings: FrontEnd) -> np.ndarray
         Samples in [-1, 1], float32, shape (channels, samples).
 
     Raises:
-        ValueError: If the content is no audio, is empty or holds no samples.
+        ValueError: If the content is no audio, is empty, or holds no samples or
+            some that are not numbers.
     """
     try:
         samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
@@ -38,18 +43,28 @@ def load_audio(source: Path | typing.BinaryIO, settings: FrontEnd) -> np.ndarray
         raise ValueError(f"not readable as audio: {error.error_string}") from error
     if not len(samples):
         raise ValueError("holds no samples")
+    if not np.isfinite(samples).all():
+        raise ValueError("holds samples that are not finite numbers")
     channels = samples.T
-    if settings.channels == 1:
-        channels = librosa.to_mono(channels)[np.newaxis]
-    elif len(channels) == 1:
+    if settings.channels == 1 and len(channels) > 1:
+        channels = channels.mean(axis=0, keepdims=True)
+    elif settings.channels > len(channels):
         channels = np.repeat(channels, 2, axis=0)
-    resampled = librosa.resample(
-        channels[: settings.channels],
-        orig_sr=rate,
-        target_sr=settings.sample_rate,
-        res_type="soxr_hq",
-    )
-    return np.ascontiguousarray(resampled, dtype=np.float32)
+    resampled = [
+        _resampled(channel, rate, settings.sample_rate)
+        for channel in channels[: settings.channels]
+    ]
+    return np.stack(resampled)
+
+
+def _resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Return one channel at another rate, with as many samples as librosa keeps."""
+    if rate == wanted:
+        return samples
+    resampled = soxr.resample(samples, rate, wanted, quality="HQ")
+    # The filter may end one sample early or late.
+    length = math.ceil(len(samples) * (wanted / rate))
+    return np.pad(resampled[:length], (0, max(0, length - len(resampled))))
 
 
 def pad_or_crop(samples: np.ndarray, length: int) -> np.ndarray:
@@ -98,33 +113,57 @@ def mel_spectrogram(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
 
     Returns:
         Non-negative, float32, shape (mel_bands, frames).
+
+    Raises:
+        ValueError: If frames are not centred and the signal is shorter than one.
     """
-    centred = settings.padding != "none"
-    if not centred and len(samples) < settings.fft_samples:
-        raise ValueError(
-            f"{len(samples)} samples are shorter than one frame of "
-            f"{settings.fft_samples}; set a longer clip_seconds"
-        )
-    spectrum = librosa.stft(
-        samples,
-        n_fft=settings.fft_samples,
-        hop_length=settings.hop_samples,
-        win_length=settings.frame_samples,
-        window=settings.window,
-        center=centred,
-        pad_mode=settings.padding if centred else "constant",
-    )
-    magnitude = np.abs(spectrum)
+    frames = _frames(samples, settings)
+    mel = np.zeros((settings.mel_bands, len(frames)), np.float32)
+    # A frame of nothing but zeros, as beside a padded clip, has zeros for its bands.
+    heard = np.flatnonzero(frames.any(axis=1))
+    if not len(heard):
+        return mel
+    heard = slice(heard[0], heard[-1] + 1)
+    power = _magnitudes(frames[heard], settings)
     if settings.power == 2:
-        magnitude = np.square(magnitude)
-    return _sparse_mel_filters(settings) @ np.ascontiguousarray(magnitude)
+        np.square(power, out=power)
+    mel[:, heard] = mel_filters(settings) @ power.T
+    return mel
+
+
+def _magnitudes(frames: np.ndarray, settings: FrontEnd) -> np.ndarray:
+    """Return the spectra of frames, float32, shape (frames, fft_samples / 2 + 1)."""
+    window = _window(settings)
+    spectra = np.empty((len(frames), settings.fft_samples // 2 + 1), np.float32)
+    for start in range(0, len(frames), BLOCK):
+        # librosa's roundings: the transform in double precision, the rest in
+        # single. Quiet bands lie 80 dB below loud ones.
+        part = scipy.fft.rfft(frames[start : start + BLOCK] * window)
+        spectra[start : start + BLOCK] = np.abs(part.astype(np.complex64))
+    return spectra
+
+
+def _frames(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
+    """Return overlapping views of a signal, shape (frames, fft_samples)."""
+    size = settings.fft_samples
+    if settings.padding != "none":
+        samples = np.pad(samples, size // 2, mode=settings.padding)
+    elif len(samples) < size:
+        raise ValueError(
+            f"{len(samples)} samples are shorter than one frame of {size}; "
+            "set a longer clip_seconds"
+        )
+    views = np.lib.stride_tricks.sliding_window_view(samples, size)
+    return views[:: settings.hop_samples]
 
 
 @functools.lru_cache(maxsize=16)
-def _sparse_mel_filters(settings: FrontEnd) -> scipy.sparse.csr_array:
-    # One weight in fifty is not zero; and a dense product would start BLAS's own
-    # threads inside every worker.
-    return scipy.sparse.csr_array(mel_filters(settings))
+def _window(settings: FrontEnd) -> np.ndarray:
+    """Return the window in the middle of a frame, float64, (fft_samples,)."""
+    window = scipy.signal.get_window(settings.window, settings.frame_samples)
+    before = (settings.fft_samples - settings.frame_samples) // 2
+    after = settings.fft_samples - settings.frame_samples - before
+    return np.pad(window, (before, after))
 
 
 @functools.lru_cache(maxsize=16)
@@ -180,7 +219,8 @@ def cepstrum(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
 def _cepstrum_of_channel(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
     mel = mel_spectrogram(samples, settings)
     if settings.logarithm == "decibel":
-        logarithm = librosa.power_to_db(mel, top_db=80.0)
+        logarithm = 10.0 * np.log10(np.maximum(mel, 1e-10))
+        logarithm = np.maximum(logarithm, logarithm.max() - 80.0)
     else:
         logarithm = np.log(mel + 1e-6)
     spectrum = scipy.fft.dct(logarithm, type=2, norm="ortho", axis=0)
