@@ -20,11 +20,15 @@ BATCH, FRAMES, COEFFICIENTS, CLASSES = 64, 188, 39, 7
 WARM_UP = 3
 
 
-def prepare(name: str) -> Callable[[], object]:
-    """Return the function that trains one step as notebook 02 does.
+def prepare(
+    name: str, clips: int = BATCH, frames: int = FRAMES
+) -> Callable[[], object]:
+    """Return the function that trains one epoch as notebook 02 does.
 
     Args:
         name: The system.
+        clips: Number of random clips of the epoch; the default is one step.
+        frames: Frames of a clip.
     """
     import numpy as np
 
@@ -33,15 +37,15 @@ def prepare(name: str) -> Callable[[], object]:
     from lib.training.program import Program, Recipe
 
     recipe = Recipe(1, BATCH, 1e-3, 0.93, 0.98, 1e-8, 0.1, fused=SYSTEMS[name].fused)
-    shape = (FRAMES, COEFFICIENTS)
+    shape = (frames, COEFFICIENTS)
     program = Program(lambda: models.build_model(name, shape, CLASSES), recipe, CLASSES)
     program.reset(46)
     rng = np.random.default_rng(0)
-    clips = rng.normal(size=(BATCH, *shape)).astype(np.float32)
-    labels = np.eye(CLASSES, dtype=np.float32)[np.arange(BATCH) % CLASSES]
-    order = np.arange(BATCH)
-    # An epoch of one step: what reading the clips and the scores costs is in it.
-    return lambda: program.train_epoch(clips, labels, order)
+    x = rng.normal(size=(clips, *shape)).astype(np.float32)
+    labels = np.eye(CLASSES, dtype=np.float32)[np.arange(clips) % CLASSES]
+    order = np.arange(clips)
+    # Whole epochs: what reading the clips and the scores costs is in them.
+    return lambda: program.train_epoch(x, labels, order)
 
 
 def measure(name: str, steps: int) -> list[float]:
