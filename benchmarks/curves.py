@@ -4,8 +4,8 @@ usage: python -m benchmarks.curves [--only NAME ...]
 
 `clips`: seconds of an epoch against its clips of 188 frames. `frames`: milliseconds of
 a step of 64 clips against the frames of each. `folds`: seconds of a whole run against
-its folds, through `lib.training`, with 256 clips of 94 frames from 16 speakers and 2
-epochs. `models`: milliseconds of a step of 64 clips of 188 frames, and parameters, of
+its folds, through `lib.training`, with 256 clips of 94 frames from 16 speakers, 2
+epochs and 4 dilations. `models`: milliseconds of a step of 64 clips of 188 frames, and parameters, of
 every neural system. TIM-Net with 8 dilations and batches of 64, unless it says
 otherwise.
 
@@ -26,14 +26,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks import fresh
-from benchmarks.step import BATCH, COEFFICIENTS, FRAMES
+from benchmarks.step import BATCH, COEFFICIENTS, epoch_of, make_program
 
 CLIPS = (128, 256, 512, 1024)
 FRAME_COUNTS = (94, 188, 376, 606)
 FOLDS = (1, 2, 4, 8)
 FOLD_CLIPS, FOLD_FRAMES, FOLD_CLASSES, FOLD_SPEAKERS, FOLD_EPOCHS = 256, 94, 8, 16, 2
-ROUNDS = 5
-ROUNDS_OF_FOLDS = 3
+FOLD_DILATIONS = 4  # half the usual, for half the time of compiling
+ROUNDS = 4
+ROUNDS_OF_FOLDS = 2
 # The slowest systems take seconds for a step.
 STEPS_OF_A_SYSTEM, SECONDS_OF_A_SYSTEM, LEAST_STEPS = 10, 6.0, 3
 
@@ -102,18 +103,17 @@ def curve(times: Mapping[int, list[float]], unit: str) -> dict[str, Any]:
 
 def clips() -> dict[str, Any]:
     """Return the seconds of an epoch over the number of its clips."""
-    from benchmarks.step import prepare
-
-    work = {count: prepare("timnet", clips=count) for count in CLIPS}
+    program = make_program("timnet")
+    work = {count: epoch_of(program, count) for count in CLIPS}
     take_turns(work, 1)
     return curve(take_turns(work, ROUNDS), "s")
 
 
 def frames() -> dict[str, Any]:
     """Return the milliseconds of a step over the frames of a clip."""
-    from benchmarks.step import prepare
-
-    work = {count: prepare("timnet", frames=count) for count in FRAME_COUNTS}
+    work = {
+        count: epoch_of(make_program("timnet", frames=count)) for count in FRAME_COUNTS
+    }
     take_turns(work, 2)
     return curve(take_turns(work, 2 * ROUNDS), "ms")
 
@@ -131,7 +131,13 @@ def folds() -> dict[str, Any]:
     )
 
     def run(count: int) -> None:
-        synthetic.train(data, epochs=FOLD_EPOCHS, folds=max(FOLDS), only=count)
+        synthetic.train(
+            data,
+            epochs=FOLD_EPOCHS,
+            folds=max(FOLDS),
+            only=count,
+            dilations=FOLD_DILATIONS,
+        )
 
     run(1)
     work = {count: lambda count=count: run(count) for count in FOLDS}
@@ -148,14 +154,10 @@ def steps_of(name: str) -> dict[str, float]:
         `median`, `low` and `high` in milliseconds; `steps`, how many were timed;
         `parameters`, how many are trained.
     """
-    import keras
-
-    from benchmarks.step import CLASSES, prepare
     from lib import models
 
-    keras.backend.clear_session()
-    network = models.build_model(name, (FRAMES, COEFFICIENTS), CLASSES)
-    step, times = prepare(name), []
+    program = make_program(name)
+    step, times = epoch_of(program), []
     for _ in range(2):
         step()
     while len(times) < STEPS_OF_A_SYSTEM and (
@@ -164,7 +166,7 @@ def steps_of(name: str) -> dict[str, float]:
         begun = time.perf_counter()
         step()
         times.append(1e3 * (time.perf_counter() - begun))
-    parameters = models.trainable_parameters(network)
+    parameters = models.trainable_parameters(program.network)
     return {**spread(times), "steps": len(times), "parameters": parameters}
 
 

@@ -50,6 +50,7 @@ def page(data: Mapping[str, Any]) -> str:
         "batch": BATCH,
         "fold_epochs": curves.FOLD_EPOCHS,
         "fold_clips": curves.FOLD_CLIPS,
+        "fold_dilations": curves.FOLD_DILATIONS,
         **compared(found["models"]["systems"]),
         **fold_costs(found["folds"]),
     }

@@ -20,18 +20,13 @@ BATCH, FRAMES, COEFFICIENTS, CLASSES = 64, 188, 39, 7
 WARM_UP = 3
 
 
-def prepare(
-    name: str, clips: int = BATCH, frames: int = FRAMES
-) -> Callable[[], object]:
-    """Return the function that trains one epoch as notebook 02 does.
+def make_program(name: str, frames: int = FRAMES):
+    """Return the program that trains a system as notebook 02 does, ready to begin.
 
     Args:
         name: The system.
-        clips: Number of random clips of the epoch; the default is one step.
         frames: Frames of a clip.
     """
-    import numpy as np
-
     from lib import models
     from lib.systems import SYSTEMS
     from lib.training.program import Program, Recipe
@@ -40,12 +35,34 @@ def prepare(
     shape = (frames, COEFFICIENTS)
     program = Program(lambda: models.build_model(name, shape, CLASSES), recipe, CLASSES)
     program.reset(46)
+    return program
+
+
+def epoch_of(program, clips: int = BATCH) -> Callable[[], object]:
+    """Return the function that trains one epoch.
+
+    Args:
+        program: What `make_program` returned.
+        clips: Number of random clips of the epoch; the default is one step.
+    """
+    import numpy as np
+
     rng = np.random.default_rng(0)
+    shape = program.network.input_shape[1:]
     x = rng.normal(size=(clips, *shape)).astype(np.float32)
     labels = np.eye(CLASSES, dtype=np.float32)[np.arange(clips) % CLASSES]
     order = np.arange(clips)
     # Whole epochs: what reading the clips and the scores costs is in them.
     return lambda: program.train_epoch(x, labels, order)
+
+
+def prepare(name: str) -> Callable[[], object]:
+    """Return the function that trains one step as notebook 02 does.
+
+    Args:
+        name: The system.
+    """
+    return epoch_of(make_program(name))
 
 
 def measure(name: str, steps: int) -> list[float]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import fresh
+from lib.paths import write_json
 
 RESULTS = fresh.REPOSITORY / "benchmarks" / "results" / "last.json"
 
@@ -284,14 +285,28 @@ def table(lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def run_all(names: Sequence[str], options: Mapping[str, str]) -> dict[str, Any]:
-    """Run parts in order and say how each went; return what `run` returned."""
-    done = {}
+def run_all(
+    names: Sequence[str], options: Mapping[str, str], target: Path | None = None
+) -> dict[str, Any]:
+    """Run parts in order and say how each went.
+
+    Args:
+        names: Of `PARTS`.
+        options: Values of the suite's options; "" where one is not given.
+        target: Where the figures are saved, after every part; None for nowhere.
+
+    Returns:
+        What `run` returned, by name.
+    """
+    former = read(target) if target else {}
+    done: dict[str, Any] = {}
     for name in names:
         print(f"{name} ...", flush=True)
         done[name] = part = run(PARTS[name], options)
         said = part["error"] or json.dumps(part["figures"], indent=1)
         print(f"{name}: {part['status']} in {part['seconds']} s\n{said}", flush=True)
+        if target:
+            write_json(target, document(done, former))
     return done
 
 
@@ -317,13 +332,10 @@ def main() -> int:
         for name, value in given.items()
     }
     names = [name for name in PARTS if not chosen.only or name in chosen.only]
-    parts = run_all(names, options)
+    parts = run_all(names, options, RESULTS if chosen.save else None)
     judged = [target.judge(parts) for target in TARGETS if target.part in parts]
     print(table(rows(judged)))
     if chosen.save:
-        from lib.paths import write_json
-
-        write_json(RESULTS, document(parts, read()))
         print(f"written: {RESULTS.relative_to(fresh.REPOSITORY)}")
     return int(any(part["status"] == "failed" for part in parts.values()))
 

@@ -58,7 +58,9 @@ def feature_set(
     )
 
 
-def train(data, *, epochs: int, folds: int, only: int | None = None) -> None:
+def train(
+    data, *, epochs: int, folds: int, only: int | None = None, dilations: int = 8
+) -> None:
     """Train TIM-Net under the protocol `speaker`, as notebook 02 does.
 
     Args:
@@ -66,6 +68,7 @@ def train(data, *, epochs: int, folds: int, only: int | None = None) -> None:
         epochs: Epochs of every fold.
         folds: Number of folds that the speakers are split into.
         only: How many of the folds are trained; None for all.
+        dilations: Number of TIM-Net's dilations.
     """
     from lib import config, training
     from lib.device import select
@@ -78,6 +81,7 @@ def train(data, *, epochs: int, folds: int, only: int | None = None) -> None:
                 "folds": folds,
                 "epochs": epochs,
                 "batch_size": 64,
+                "model_options": {"dilations": dilations},
             }
         )
         training.train(
