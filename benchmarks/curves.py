@@ -5,9 +5,9 @@ usage: python -m benchmarks.curves [--only NAME ...]
 `clips`: seconds of an epoch against its clips of 188 frames. `frames`: milliseconds of
 a step of 64 clips against the frames of each. `folds`: seconds of a whole run against
 its folds, through `lib.training`, with 256 clips of 94 frames from 16 speakers, 2
-epochs and 4 dilations. `models`: milliseconds of a step of 64 clips of 188 frames, and parameters, of
-every neural system. TIM-Net with 8 dilations and batches of 64, unless it says
-otherwise.
+epochs and 4 dilations. `models`: milliseconds of a step of 64 clips of 188 frames, and
+parameters, of every neural system. TIM-Net with 8 dilations and batches of 64, unless
+it says otherwise.
 
 Every curve is measured in a process of its own. Its points take turns, so that all of
 them see the same minutes of a machine; of each point the median counts. What a network
