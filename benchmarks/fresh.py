@@ -66,8 +66,9 @@ def main() -> int:
     with os.fdopen(os.dup(1), "w") as channel:
         os.dup2(2, 1)
         status, document = answer(sys.argv[1], json.loads(sys.argv[2]))
-        # NumPy's numbers are no JSON, but numbers.
-        json.dump(document, channel, default=float)
+        # NumPy's numbers are no JSON, but numbers; what is not a number is an error.
+        text = json.dumps(document, default=float, allow_nan=False)
+        channel.write(text)
     return status
 
 
