@@ -33,9 +33,8 @@ def make_program(name: str, frames: int = FRAMES):
 
     recipe = Recipe(1, BATCH, 1e-3, 0.93, 0.98, 1e-8, 0.1, fused=SYSTEMS[name].fused)
     shape = (frames, COEFFICIENTS)
-    program = Program(lambda: models.build_model(name, shape, CLASSES), recipe, CLASSES)
-    program.reset(46)
-    return program
+    # Its weights are fresh already; a `reset` would build the network once more.
+    return Program(lambda: models.build_model(name, shape, CLASSES), recipe, CLASSES)
 
 
 def epoch_of(program, clips: int = BATCH) -> Callable[[], object]:
