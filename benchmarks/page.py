@@ -46,6 +46,7 @@ def page(data: Mapping[str, Any]) -> str:
         "targets": markdown(suite.HEADS, suite.rows(data["targets"])),
         "machine": machine(data),
         "parts": parts(data),
+        "busy": busy(data),
         "models": systems(found["models"]),
         "batch": BATCH,
         "fold_epochs": curves.FOLD_EPOCHS,
@@ -164,12 +165,18 @@ def compared(found: Mapping[str, Any]) -> dict[str, str]:
     (fastest, least), (slowest, most) = ordered[0], ordered[-1]
     sizes = [one["parameters"] for _, one in ordered]
     same = float(spearmanr(range(len(sizes)), sizes).statistic)
+    each = {name: 1e3 * one["median"] / one["parameters"] for name, one in ordered}
+    lean, heavy = min(each, key=each.get), max(each, key=each.get)
     return {
         "fastest": titles()[fastest],
         "slowest": titles()[slowest],
         "slower": f"{most['median'] / least['median']:.2g}",
         "more_parameters": f"{most['parameters'] / least['parameters']:.2g}",
         "rank_correlation": f"{same:.2f}",
+        "least_name": titles()[lean],
+        "least_per_thousand": suite.number(each[lean], "ms"),
+        "most_name": titles()[heavy],
+        "most_per_thousand": suite.number(each[heavy], "ms"),
     }
 
 
@@ -204,6 +211,21 @@ def parts(data: Mapping[str, Any]) -> str:
         )
     heads = ("part", "outcome", "started", "took", "load before", "commit")
     return markdown(heads, lines)
+
+
+def busy(data: Mapping[str, Any]) -> str:
+    """Return what else the machine was doing when the curves were begun."""
+    load, cores = data["parts"]["curves"]["load"], data["machine"]["cores"]
+    said = (
+        f"In the minute before the curves were begun, {load} processes on average ran "
+        f"or waited for {cores} cores"
+    )
+    if load < cores / 4:
+        return f"{said}: the machine was quiet."
+    return (
+        f"{said}: the machine had other work, so that these times are longer, and "
+        "scatter more, than those of a quiet one."
+    )
 
 
 def digest(data: Mapping[str, Any]) -> str:
@@ -263,7 +285,7 @@ def draw_systems(ax, found: Mapping[str, Any]) -> None:
 
     logarithmic(ax)
     ordered = sorted(found["systems"].items(), key=lambda item: item[1]["parameters"])
-    for name, one in ordered:
+    for place, (name, one) in enumerate(ordered):
         at = (one["parameters"], one["median"])
         ax.plot(*at, "o", color=BLUE)
         # The largest have no room on their right.
@@ -271,7 +293,8 @@ def draw_systems(ax, found: Mapping[str, Any]) -> None:
         ax.annotate(
             titles()[name],
             at,
-            xytext=(6 if right else -6, 4),
+            # Neighbours write on different sides, or one would cover the other.
+            xytext=(6 if right else -6, -12 if place % 2 else 4),
             textcoords="offset points",
             ha="left" if right else "right",
             color=INK,
