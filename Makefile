@@ -40,7 +40,7 @@ IS_311 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 CODE := $(wildcard lib tests notebooks benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lab board bench-step lint format render readme recipes lock clean-demo
+.PHONY: help setup demo test test-fast lab board bench bench-step lint format render readme recipes lock clean-demo
 
 help: ## list the commands
 	@echo "make <command>:"
@@ -90,6 +90,9 @@ lab: setup ## open the notebooks in JupyterLab
 
 board: setup ## open TensorBoard on the training logs
 	@$(RUN) -m tensorboard.main --logdir logs
+
+bench: setup ## run all benchmarks and compare with their targets (an hour or less)
+	@$(RUN) -m benchmarks.suite
 
 bench-step: setup ## time one training step, as 02_train runs it
 	@$(RUN) -m benchmarks.step

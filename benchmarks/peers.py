@@ -133,7 +133,7 @@ def start(kind: str, where: str = "", python: str = "", **more: str):
     return process
 
 
-def measure(contenders: dict, rounds: int, steps: int) -> dict[str, list[float]]:
+def take_turns(contenders: dict, rounds: int, steps: int) -> dict[str, list[float]]:
     """Return the milliseconds of every step of every contender, in turns."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
@@ -146,34 +146,76 @@ def measure(contenders: dict, rounds: int, steps: int) -> dict[str, list[float]]
     return times
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
-    parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--official")
-    parser.add_argument("--official-packages", default="")
-    parser.add_argument("--peer")
-    parser.add_argument("--peer-python", default="")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=5)
-    chosen = parser.parse_args()
-    if chosen.contender:
-        contend(*chosen.contender)
-        return
+def contest(
+    official: str = "",
+    official_packages: str = "",
+    peer: str = "",
+    peer_python: str = "",
+    rounds: int = 6,
+    steps: int = 5,
+) -> dict[str, list[float]]:
+    """Return the milliseconds of every step of every contender that there is.
+
+    Args:
+        official: Folder Code of a checkout of the authors' repository, or "".
+        official_packages: Folder that has tf_keras; "" if it is installed.
+        peer: PyTorch script that has a class TimNet, or "".
+        peer_python: A Python that has torch.
+        rounds: Turns of each contender.
+        steps: Steps of a turn.
+
+    Raises:
+        SystemExit: If a contender does not start.
+    """
     contenders = {
         f"ours, {name}": start("ours", KERAS_BACKEND=backend)
         for name, backend in OURS.items()
     }
-    if chosen.official:
+    if official:
         contenders["official"] = start(
-            "official",
-            chosen.official,
-            packages=chosen.official_packages,
-            TF_USE_LEGACY_KERAS="1",
+            "official", official, packages=official_packages, TF_USE_LEGACY_KERAS="1"
         )
-    if chosen.peer:
-        contenders["PyTorch"] = start("peer", chosen.peer, chosen.peer_python)
-    times = measure(contenders, chosen.rounds, chosen.steps)
+    if peer:
+        contenders["PyTorch"] = start("peer", peer, peer_python)
+    return take_turns(contenders, rounds, steps)
+
+
+def measure(**given: str | int) -> dict[str, float]:
+    """Return the medians of `contest` and ours as ratios to the others.
+
+    Args:
+        **given: Arguments of `contest`.
+
+    Returns:
+        Milliseconds per step, `ours_ms` (TensorFlow), `ours_jax_ms`, `official_ms`
+        and `pytorch_ms`; `ours_over_official` and `ours_over_pytorch`. What took no
+        part is left out.
+    """
+    times = contest(**given)
+    middle = {name: statistics.median(found) for name, found in times.items()}
+    ours_ms = middle["ours, TensorFlow"]
+    found = {"ours_ms": ours_ms, "ours_jax_ms": middle["ours, JAX"]}
+    for name in [name for name in ("official", "PyTorch") if name in middle]:
+        found[f"{name.lower()}_ms"] = middle[name]
+        found[f"ours_over_{name.lower()}"] = ours_ms / middle[name]
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
+    parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--official", default="")
+    parser.add_argument("--official-packages", default="")
+    parser.add_argument("--peer", default="")
+    parser.add_argument("--peer-python", default="")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=5)
+    chosen = vars(parser.parse_args())
+    if contender := chosen.pop("contender"):
+        contend(*contender)
+        return
+    times = contest(**chosen)
     reference = statistics.median(times[f"ours, {next(iter(OURS))}"])
     for name, found in times.items():
         middle = statistics.median(found)

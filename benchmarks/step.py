@@ -20,28 +20,48 @@ BATCH, FRAMES, COEFFICIENTS, CLASSES = 64, 188, 39, 7
 WARM_UP = 3
 
 
+def make_program(name: str, frames: int = FRAMES):
+    """Return the program that trains a system as notebook 02 does, ready to begin.
+
+    Args:
+        name: The system.
+        frames: Frames of a clip.
+    """
+    from lib import models
+    from lib.systems import SYSTEMS
+    from lib.training.program import Program, Recipe
+
+    recipe = Recipe(1, BATCH, 1e-3, 0.93, 0.98, 1e-8, 0.1, fused=SYSTEMS[name].fused)
+    shape = (frames, COEFFICIENTS)
+    # Its weights are fresh already; a `reset` would build the network once more.
+    return Program(lambda: models.build_model(name, shape, CLASSES), recipe, CLASSES)
+
+
+def epoch_of(program, clips: int = BATCH) -> Callable[[], object]:
+    """Return the function that trains one epoch.
+
+    Args:
+        program: What `make_program` returned.
+        clips: Number of random clips of the epoch; the default is one step.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    shape = program.network.input_shape[1:]
+    x = rng.normal(size=(clips, *shape)).astype(np.float32)
+    labels = np.eye(CLASSES, dtype=np.float32)[np.arange(clips) % CLASSES]
+    order = np.arange(clips)
+    # Whole epochs: what reading the clips and the scores costs is in them.
+    return lambda: program.train_epoch(x, labels, order)
+
+
 def prepare(name: str) -> Callable[[], object]:
     """Return the function that trains one step as notebook 02 does.
 
     Args:
         name: The system.
     """
-    import numpy as np
-
-    from lib import models
-    from lib.systems import SYSTEMS
-    from lib.training.program import Program, Recipe
-
-    recipe = Recipe(1, BATCH, 1e-3, 0.93, 0.98, 1e-8, 0.1, fused=SYSTEMS[name].fused)
-    shape = (FRAMES, COEFFICIENTS)
-    program = Program(lambda: models.build_model(name, shape, CLASSES), recipe, CLASSES)
-    program.reset(46)
-    rng = np.random.default_rng(0)
-    clips = rng.normal(size=(BATCH, *shape)).astype(np.float32)
-    labels = np.eye(CLASSES, dtype=np.float32)[np.arange(BATCH) % CLASSES]
-    order = np.arange(BATCH)
-    # An epoch of one step: what reading the clips and the scores costs is in it.
-    return lambda: program.train_epoch(clips, labels, order)
+    return epoch_of(make_program(name))
 
 
 def measure(name: str, steps: int) -> list[float]:
