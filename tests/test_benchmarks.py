@@ -207,7 +207,7 @@ def test_the_committed_verdicts_follow_from_the_committed_figures():
 def test_every_panel_of_the_figure_names_its_axes_and_units():
     axes = page.figure(suite.read()).axes
     assert len(axes) == 4
-    assert all(ax.get_xlabel() and ax.get_title() for ax in axes)
+    assert all(ax.get_xlabel() and ax.get_title(loc="left") for ax in axes)
     units = [ax.get_ylabel().rpartition(" ")[2] for ax in axes]
     assert units == ["(s)", "(ms)", "(s)", "(ms)"]
 
