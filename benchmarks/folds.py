@@ -37,7 +37,6 @@ def run(shape, name: str, how: str, folds: int, epochs: int) -> tuple[float, flo
     """
     import pandas as pd
 
-    from benchmarks.data import feature_set
     from lib import config, training
     from lib.device import select
 
@@ -53,7 +52,7 @@ def run(shape, name: str, how: str, folds: int, epochs: int) -> tuple[float, flo
                 "model_options": {"dilations": shape.dilations},
             }
         )
-        data = feature_set(name, shape)
+        data = shape.features()
         chosen = training.make_folds(cfg, data)[:folds]
         begun = time.perf_counter()
         folders = training.train(
@@ -111,7 +110,7 @@ def figures(
     """Return what a run takes in both ways, and the least it could take.
 
     Args:
-        corpus: One of `benchmarks.data.SHAPES`.
+        corpus: One of `benchmarks.synthetic.SHAPES`.
         clips: Number of clips, if not the corpus's.
         folds: Folds that train, of ten.
         epochs: Epochs of every fold.
@@ -121,7 +120,7 @@ def figures(
     """
     import jax
 
-    from benchmarks.data import SHAPES
+    from benchmarks.synthetic import SHAPES
 
     shape = SHAPES[corpus]
     shape = dataclasses.replace(shape, clips=clips) if clips else shape

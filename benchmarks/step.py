@@ -61,6 +61,9 @@ def prepare(name: str) -> Callable[[], object]:
     Args:
         name: The system.
     """
+    from lib.device import select
+
+    select("cpu", side_by_side=True)
     return epoch_of(make_program(name))
 
 

@@ -28,7 +28,7 @@ FOLDS, EPOCHS, BATCH, CORPUS = 10, 20, 64, "EMODB"
 
 def ours(folder: str, epochs: int) -> dict[str, float]:
     """Train all folds as notebook 02 does; return the seconds."""
-    from benchmarks.data import SHAPES, feature_set
+    from benchmarks.synthetic import SHAPES
     from lib import config, training
     from lib.device import select
 
@@ -42,7 +42,7 @@ def ours(folder: str, epochs: int) -> dict[str, float]:
             "batch_size": BATCH,
         }
     )
-    data = feature_set(CORPUS, SHAPES[CORPUS])
+    data = SHAPES[CORPUS].features()
     machine = select("cpu", side_by_side=cfg.folds_side_by_side)
     begun = time.perf_counter()
     training.train(
@@ -61,7 +61,7 @@ def official(folder: str, epochs: int, code: str, folds: int) -> dict[str, float
     import numpy as np
     from sklearn.model_selection import KFold
 
-    from benchmarks.data import SHAPES, feature_set
+    from benchmarks.synthetic import SHAPES
 
     sys.path.insert(0, code)
     module = importlib.import_module("Model")
@@ -77,7 +77,7 @@ def official(folder: str, epochs: int, code: str, folds: int) -> dict[str, float
             return list(super().split(*arguments))[:folds]
 
     module.KFold = SomeFolds
-    data = feature_set(CORPUS, SHAPES[CORPUS])
+    data = SHAPES[CORPUS].features()
     labels = np.eye(SHAPES[CORPUS].classes, dtype=np.float32)[data.y]
     chosen = nothing(
         data=CORPUS,

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 
 CORPUS = "SYNTHETIC"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """How large a corpus is.
+
+    Attributes:
+        clips: Number of utterances.
+        frames: Frames of each.
+        classes: Number of emotions.
+        speakers: Number of speakers.
+        dilations: Number of TIM-Net's dilations for clips of this length.
+    """
+
+    clips: int
+    frames: int
+    classes: int
+    speakers: int
+    dilations: int = 8
+
+    def features(self):
+        """Return random features of this shape, with 39 coefficients."""
+        return feature_set(self.clips, self.frames, 39, self.classes, self.speakers)
+
+
+SHAPES = {
+    "EMODB": Shape(535, 188, 7, 10),
+    "EMOVO": Shape(588, 188, 7, 6),
+    "RAVDESS": Shape(1440, 215, 8, 24),
+    "IEMOCAP": Shape(5531, 606, 4, 10, 10),
+}
 
 
 def feature_set(
@@ -16,7 +48,7 @@ def feature_set(
         clips: Number of utterances.
         frames: Frames of each.
         coefficients: Coefficients of a frame.
-        classes: Number of classes; `clips` has to be a multiple.
+        classes: Number of classes, as equal as can be.
         speakers: Number of speakers.
 
     Returns:
@@ -28,8 +60,9 @@ def feature_set(
     from lib.features.store import array_hash
 
     rng = np.random.default_rng(0)
-    y = np.repeat(np.arange(classes), clips // classes)
-    turn = np.tile(np.arange(clips // classes), classes)
+    y = np.arange(clips) * classes // clips
+    counts = np.bincount(y)
+    turn = np.concatenate([np.arange(count) for count in counts])
     # Float32 from the beginning: a copy in float64 would be part of the peak.
     x = rng.standard_normal((clips, frames, coefficients), np.float32)
     names = [f"class_{number}" for number in range(classes)]
@@ -39,7 +72,7 @@ def feature_set(
         "features": "timnet",
         "settings": None,
         "labels": names,
-        "counts": dict.fromkeys(names, clips // classes),
+        "counts": dict(zip(names, counts.tolist(), strict=True)),
         "left_out": {},
         "failed": {},
         "audio_sha256": "",
@@ -89,6 +122,6 @@ def train(
             data,
             training.make_folds(cfg, data)[:only],
             cfg.folders,
-            device=select("cpu"),
+            device=select("cpu", side_by_side=cfg.folds_side_by_side),
             verbose=0,
         )
