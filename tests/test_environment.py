@@ -202,7 +202,6 @@ USED_WITHOUT_IMPORT = {
     "pytest": r"-m pytest",
     "ruff": r"-m ruff",
     "setuptools": r"-m tensorboard\.main",
-    "soxr": r'res_type="soxr',
     "tensorboard": r"-m tensorboard\.main",
     "tensorflow": r"^\s*(import|from) tensorflow",
     "tensorflow-cpu": r"^\s*(import|from) tensorflow",
