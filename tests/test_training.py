@@ -218,7 +218,7 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr("lib.training.fold.shutil.copyfile", full)
-        with pytest.raises(OSError, match="fold_01.*disk is full.*free some space"):
+        with pytest.raises(OSError, match=r"fold_0\d.*disk is full.*free some space"):
             run(tmp_path / "b", tiny)
     (path,) = tmp_path.glob("b/Results/*/run.json")
     assert json.loads(path.read_text())["status"] == "failed"
