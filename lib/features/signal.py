@@ -13,6 +13,7 @@ import scipy.fft
 import scipy.signal
 import soundfile
 import soxr
+import threadpoolctl
 
 from lib.corpora.base import Corpus
 from lib.features import egemaps
@@ -296,4 +297,13 @@ def extract(
     Raises:
         ValueError: If the file is no audio or holds no samples.
     """
-    return features_of(load_audio(source, settings), settings, length)
+    # A product shared between threads is summed in another order, and the cache would
+    # not hold the very numbers that are computed here.
+    with _threads().limit(limits=1, user_api="blas"):
+        return features_of(load_audio(source, settings), settings, length)
+
+
+@functools.cache
+def _threads() -> threadpoolctl.ThreadpoolController:
+    """Return what holds the numerical libraries to so many threads."""
+    return threadpoolctl.ThreadpoolController()
