@@ -115,9 +115,7 @@ TARGETS = (
     Target("features", "largest_difference", "largest difference of features", 1e-4),
     Target("inference", "total_ms", "one clip, from file to answer", 25.0, "ms"),
     Target("inference", "network_ms", "one clip, the network alone", 8.0, "ms"),
-    Target(
-        "inference", "first_prediction_seconds", "import and first answer", 6.0, "s"
-    ),
+    Target("inference", "first_prediction_s", "import and first answer", 6.0, "s"),
     Target("memory", "peak_gib", "peak memory of a training run", 2.5, "GiB"),
 )
 
@@ -316,7 +314,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     for name in FOREIGN:
         default = os.environ.get(f"SER_{name.upper()}", "")
         parser.add_argument(f"--{name.replace('_', '-')}", default=default)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=[])
+    parser.add_argument("--only", nargs="+", action="extend", choices=PARTS)
     parser.add_argument("--save", action="store_true")
     return parser.parse_args(given)
 
@@ -331,7 +329,7 @@ def main() -> int:
         name: os.path.abspath(value) if os.path.exists(value) else value
         for name, value in given.items()
     }
-    names = [name for name in PARTS if not chosen.only or name in chosen.only]
+    names = [name for name in PARTS if name in (chosen.only or PARTS)]
     parts = run_all(names, options, RESULTS if chosen.save else None)
     judged = [target.judge(parts) for target in TARGETS if target.part in parts]
     print(table(rows(judged)))

@@ -92,6 +92,51 @@ def cut_and_resumed(folder, **given):
     }
 
 
+def seeds_together(folder, seeds, **given):
+    """Return how far seeds that train together are from each alone, and how many do."""
+    run, sizes = parallel._Together.run, []
+
+    def counted(self, report):
+        sizes.append(len(self.trainings))
+        return run(self, report)
+
+    plans = []
+    for seed in seeds:
+        cfg = config.validated(COMMON | given | {"seed": seed, "workspace": folder})
+        plans.append(
+            training.Plan(
+                training.resolve(cfg, DATA, {}), training.make_folds(cfg, DATA)
+            )
+        )
+    parallel._Together.run = counted
+    made = training.train_seeds(
+        plans, DATA, cfg.folders, device=select("cpu"), verbose=0
+    )
+    parallel._Together.run = run
+    tables = [runs.predictions.read(folders.predictions) for folders in made]
+    answers = [table.filter(like="p_").to_numpy(float) for table in tables]
+    alone = [
+        train(folder, f"alone_{seed}", "off", seed=seed, **given) for seed in seeds
+    ]
+    return {
+        "sizes": sizes,
+        "run ids": [
+            [folders.run_id for folders in made],
+            [document["run_id"] for *_, document in alone],
+        ],
+        "probabilities": [
+            float(np.abs(found - expected).max())
+            for found, (expected, *_) in zip(answers, alone, strict=True)
+        ],
+        "between seeds": float(np.abs(answers[0] - answers[1]).max()),
+        "again": [
+            train(folder, ".", "auto", seed=seed, **given)[2]["finished"]
+            == runs.manifest.read(folders.manifest)["finished"]
+            for seed, folders in zip(seeds, made, strict=True)
+        ],
+    }
+
+
 def halved(folder, **given):
     """Return how far a run is from one whose device had no room for three folds."""
     whole, *_ = train(folder, "whole", "auto", **given)
@@ -128,6 +173,7 @@ if __name__ == "__main__":
                     folder, "average", epochs=5, learning_rate=0.02, weight_average=0.8
                 ),
                 "cut": cut_and_resumed(folder, epochs=5, seed=3),
+                "seeds": seeds_together(folder, (5, 6, 7), epochs=4),
                 "halved": halved(folder, epochs=2, seed=4),
             }
         )

@@ -1,6 +1,8 @@
 """Features are those of the published front ends, and are cached by content."""
 
 import dataclasses
+import io
+import itertools
 import os
 import pickle
 import sys
@@ -11,6 +13,7 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
+import threadpoolctl
 
 from lib import corpora, features
 from lib.corpora.base import Corpus, Tags, Utterance
@@ -91,6 +94,17 @@ def test_timnet_front_ends_equal_librosa(preset, options, clips, corpus, tmp_pat
         np.testing.assert_allclose(made.x[row], expected, atol=1e-4, rtol=STEP)
 
 
+def test_features_are_librosas_on_one_thread_to_a_ten_thousandth(clips, corpus):
+    # Several threads sum in another order, and c0 lies between -1000 and 1000.
+    settings = features.front_end("timnet")
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        for clip in clips:
+            made = features.extract(clip.path, settings, 96_000)
+            expected = reference_timnet(clip.path, 96_000)
+            assert np.abs(expected).max() > 500
+            np.testing.assert_allclose(made, expected, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("preset", ["timnet", "timnet_paper", "lightsernet", "cktim"])
 @pytest.mark.parametrize("kind", ["speech", "padded", "silence", "click", "short"])
 def test_mel_spectrograms_equal_librosa(preset, kind):
@@ -151,6 +165,36 @@ def test_audio_is_loaded_as_by_librosa(rate, channels, tmp_path):
     expected, _ = librosa.load(tmp_path / "a.wav", sr=22_050)
     assert ours.flags["C_CONTIGUOUS"] and ours.dtype == np.float32
     np.testing.assert_array_equal(ours, expected[np.newaxis])
+
+
+@pytest.mark.parametrize(
+    ("form", "subtype"),
+    [
+        *itertools.product(("WAV", "WAVEX"), ("PCM_U8", "PCM_16", "PCM_24", "FLOAT")),
+        *itertools.product(("FLAC", "AIFF"), ("PCM_16", "PCM_24")),
+    ],
+)
+@pytest.mark.parametrize("opened", [False, True])
+def test_every_form_of_audio_is_read_as_by_soundfile(subtype, form, opened, tmp_path):
+    path = tmp_path / "a.wav"
+    samples = np.stack([speech_like(0.1, 22_050), -np.ones(2205)], axis=1)
+    soundfile.write(path, samples, 22_050, subtype, format=form)
+    expected, _ = soundfile.read(path, dtype="float32")
+    settings = features.front_end("timnet", {"channels": 2})
+    source = io.BytesIO(path.read_bytes()) if opened else path
+    ours = features.load_audio(source, settings)
+    assert ours.dtype == np.float32
+    np.testing.assert_array_equal(ours, expected.T)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 1001])
+def test_a_file_that_ends_too_early_is_read_as_by_soundfile(cut, tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, speech_like(0.1, 22_050), 22_050)
+    path.write_bytes(path.read_bytes()[:-cut])
+    expected, _ = soundfile.read(path, dtype="float32")
+    ours = features.load_audio(path, features.front_end("timnet"))
+    np.testing.assert_array_equal(ours[0], expected)
 
 
 def test_samples_that_are_no_numbers_leave_a_clip_out(clips, corpus, tmp_path):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from lib.paths import REPOSITORY
@@ -63,11 +64,23 @@ def test_where_memory_is_short_half_of_the_folds_train_at_a_time(found):
     assert found["halved"]["probabilities"] < 1e-4
 
 
+def test_all_folds_of_several_seeds_are_one_program_and_runs_of_their_own(found):
+    result = found["seeds"]
+    assert result["sizes"] == [9]
+    together, alone = result["run ids"]
+    assert together == alone and len(set(together)) == 3
+    assert max(result["probabilities"]) < 1e-4 < result["between seeds"]
+    assert all(result["again"])  # a run of the notebook finds its own done
+
+
 def test_only_on_jax_and_for_networks_whose_clips_stay(monkeypatch):
     plain, altered = Augmentation(), Augmentation(cepstrum={})
-    assert not parallel.possible("timnet", plain, 10)  # TensorFlow here
+    assert not parallel.possible("timnet", [plain], 10)  # TensorFlow here
     monkeypatch.setattr(parallel.keras.backend, "backend", lambda: "jax")
-    assert parallel.possible("timnet", plain, 10)
-    assert not parallel.possible("timnet", plain, 1)
-    assert not parallel.possible("timnet", altered, 10)
-    assert not parallel.possible("svm", plain, 10)
+    assert parallel.possible("timnet", [plain], 10)
+    assert not parallel.possible("timnet", [plain], 1)
+    assert not parallel.possible("timnet", [altered], 10)
+    copied = Augmentation(copies=np.zeros((1, 1, 2, 3)))
+    assert parallel.possible("timnet", [copied], 10)
+    assert not parallel.possible("timnet", [copied, copied], 10)
+    assert not parallel.possible("svm", [plain], 10)

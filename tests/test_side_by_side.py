@@ -103,3 +103,61 @@ def test_threads_are_for_networks_on_tensorflows_processor(monkeypatch):
     assert side_by_side.workers("timnet", "cpu", 100) == side_by_side.MOST
     monkeypatch.setattr(side_by_side.keras.backend, "backend", lambda: "jax")
     assert side_by_side.workers("timnet", "cpu", 10) == 1
+
+
+# --- several seeds --------------------------------------------------------------------
+
+
+def plan(workspace, data, **given):
+    """Return a plan, and the folders it is for."""
+    values = {"epochs": 2, "batch_size": 8, "model_options": OPTIONS, "folds": 2}
+    cfg = config.validated({"workspace": str(workspace)} | values | given)
+    resolved = training.resolve(cfg, data, {})
+    return training.Plan(resolved, training.make_folds(cfg, data)), cfg.folders
+
+
+def test_seeds_end_as_each_alone(tmp_path, tiny, three_threads):
+    plans = [plan(tmp_path / "both", tiny, seed=seed)[0] for seed in (3, 4)]
+    _, workspace = plan(tmp_path / "both", tiny)
+    made = training.train_seeds(plans, tiny, workspace, device=select("cpu"), verbose=0)
+    for seed, folders in zip((3, 4), made, strict=True):
+        alone = run(tmp_path / "alone", tiny, epochs=2, folds=2, seed=seed)
+        assert folders.run_id == alone.run_id
+        one, other = (runs.predictions.read(f.predictions) for f in (folders, alone))
+        pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
+
+
+def test_plans_that_differ_in_more_than_the_seed_are_refused(tmp_path, tiny):
+    first, workspace = plan(tmp_path, tiny, seed=3)
+    twice, _ = plan(tmp_path, tiny, seed=3)
+    slower, _ = plan(tmp_path, tiny, seed=4, learning_rate=0.5)
+    for plans, message in (
+        ([first, twice], r"seeds \[3, 3\]: give each of them once"),
+        ([first, slower], "learning_rate is 0.001 with seed 3 and 0.5 with seed 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            training.train_seeds(plans, tiny, workspace, device=select("cpu"))
+    assert not (tmp_path / "Results").exists()
+
+
+def test_a_seed_that_fails_is_written_down_and_the_finished_one_stays(
+    tmp_path, tiny, monkeypatch
+):
+    plans = [plan(tmp_path, tiny, seed=seed)[0] for seed in (3, 4)]
+    _, workspace = plan(tmp_path, tiny)
+    inside = fold_module.FoldTraining._epoch
+
+    def failing(self, *arguments):
+        if self.seed == 4:
+            raise OSError("the disk is full")
+        return inside(self, *arguments)
+
+    monkeypatch.setattr(fold_module.FoldTraining, "_epoch", failing)
+    with pytest.raises(OSError, match="disk is full"):
+        training.train_seeds(plans, tiny, workspace, device=select("cpu"), verbose=0)
+    states = {
+        json.loads(path.read_text())["config"]["seed"]: json.loads(path.read_text())
+        for path in (tmp_path / "Results").glob("*/run.json")
+    }
+    assert states[3]["status"] == "done"
+    assert states[4]["status"] == "failed" and "disk" in states[4]["error"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import typing
+import wave
 from pathlib import Path
 
 import librosa
@@ -21,7 +22,7 @@ from lib.features.frontend import FrontEnd
 
 OFFICIAL_RATE = 22_050  # Hz; the unit of Corpus.clip_samples
 # Frames transformed at a time: so few that they stay in the processor's cache.
-BLOCK = 32
+BLOCK = 16
 
 
 def load_audio(source: Path | typing.BinaryIO, settings: FrontEnd) -> np.ndarray:
@@ -38,10 +39,7 @@ def load_audio(source: Path | typing.BinaryIO, settings: FrontEnd) -> np.ndarray
         ValueError: If the content is no audio, is empty, or holds no samples or
             some that are not numbers.
     """
-    try:
-        samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"not readable as audio: {error.error_string}") from error
+    samples, rate = _pcm_16(source) or _any_audio(source)
     if not len(samples):
         raise ValueError("holds no samples")
     if not np.isfinite(samples).all():
@@ -56,6 +54,39 @@ def load_audio(source: Path | typing.BinaryIO, settings: FrontEnd) -> np.ndarray
         for channel in channels[: settings.channels]
     ]
     return np.stack(resampled)
+
+
+def _any_audio(source: Path | typing.BinaryIO) -> tuple[np.ndarray, int]:
+    """Return samples (n, channels) in [-1, 1], float32, and their rate."""
+    try:
+        return soundfile.read(source, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"not readable as audio: {error.error_string}") from error
+
+
+def _pcm_16(source: Path | typing.BinaryIO) -> tuple[np.ndarray, int] | None:
+    """Return what `_any_audio` does for a plain 16-bit WAV file, else None.
+
+    Most corpora are such files. The audio library reads an open file by calls back
+    to Python, which the threads of an extraction have to make one after the other.
+    """
+    try:
+        with wave.open(source if hasattr(source, "read") else str(source)) as file:
+            content = file.readframes(file.getnframes())
+            width, channels, rate = (
+                file.getsampwidth(),
+                file.getnchannels(),
+                file.getframerate(),
+            )
+            whole = len(content) == file.getnframes() * width * channels
+    except (wave.Error, EOFError):
+        whole, width = False, 0
+    if whole and width == 2:
+        samples = np.frombuffer(content, "<i2").reshape(-1, channels)
+        return samples * np.float32(1 / 32768), rate
+    if hasattr(source, "seek"):
+        source.seek(0)
+    return None
 
 
 def _resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
@@ -86,8 +117,9 @@ def pad_or_crop(samples: np.ndarray, length: int) -> np.ndarray:
         start = -missing // 2
         return samples[..., start : start + length]
     left = missing // 2
-    widths = [(0, 0)] * (samples.ndim - 1) + [(left, missing - left)]
-    return np.pad(samples, widths)
+    padded = np.zeros((*samples.shape[:-1], length), samples.dtype)
+    padded[..., left : left + samples.shape[-1]] = samples
+    return padded
 
 
 def clip_length(settings: FrontEnd, corpus: Corpus) -> int:
@@ -118,44 +150,54 @@ def mel_spectrogram(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
     Raises:
         ValueError: If frames are not centred and the signal is shorter than one.
     """
-    frames = _frames(samples, settings)
-    mel = np.zeros((settings.mel_bands, len(frames)), np.float32)
-    # A frame of nothing but zeros, as beside a padded clip, has zeros for its bands.
-    heard = np.flatnonzero(frames.any(axis=1))
-    if not len(heard):
-        return mel
-    heard = slice(heard[0], heard[-1] + 1)
-    power = _magnitudes(frames[heard], settings)
+    samples = _padded(samples, settings)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, settings.fft_samples)
+    frames = frames[:: settings.hop_samples]
+    power = np.zeros((len(frames), settings.fft_samples // 2 + 1), np.float32)
+    heard = _heard(samples, settings)
+    _magnitudes(frames[heard], settings, power[heard])
     if settings.power == 2:
         np.square(power, out=power)
-    mel[:, heard] = mel_filters(settings) @ power.T
-    return mel
+    # Filters are zero nearly everywhere, and so are silent frames. Without those the
+    # product would be sooner done, but rounded otherwise than librosa's.
+    return mel_filters(settings) @ power.T
 
 
-def _magnitudes(frames: np.ndarray, settings: FrontEnd) -> np.ndarray:
-    """Return the spectra of frames, float32, shape (frames, fft_samples / 2 + 1)."""
-    window = _window(settings)
-    spectra = np.empty((len(frames), settings.fft_samples // 2 + 1), np.float32)
-    for start in range(0, len(frames), BLOCK):
-        # librosa's roundings: the transform in double precision, the rest in
-        # single. Quiet bands lie 80 dB below loud ones.
-        part = scipy.fft.rfft(frames[start : start + BLOCK] * window)
-        spectra[start : start + BLOCK] = np.abs(part.astype(np.complex64))
-    return spectra
+def _heard(samples: np.ndarray, settings: FrontEnd) -> slice:
+    """Return the frames with samples other than zero, and those between them.
+
+    The frames beside them, as a padded clip has, have a spectrum of zeros.
+    """
+    sounding = samples != 0
+    if not sounding.any():
+        return slice(0, 0)
+    first = int(sounding.argmax())
+    last = len(samples) - 1 - int(sounding[::-1].argmax())
+    hop = settings.hop_samples
+    return slice(max(0, (first - settings.fft_samples) // hop + 1), last // hop + 1)
 
 
-def _frames(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
-    """Return overlapping views of a signal, shape (frames, fft_samples)."""
+def _padded(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
+    """Return a signal as its frames are cut from it, the first one at its start."""
     size = settings.fft_samples
     if settings.padding != "none":
-        samples = np.pad(samples, size // 2, mode=settings.padding)
-    elif len(samples) < size:
+        return np.pad(samples, size // 2, mode=settings.padding)
+    if len(samples) < size:
         raise ValueError(
             f"{len(samples)} samples are shorter than one frame of {size}; "
             "set a longer clip_seconds"
         )
-    views = np.lib.stride_tricks.sliding_window_view(samples, size)
-    return views[:: settings.hop_samples]
+    return samples
+
+
+def _magnitudes(frames: np.ndarray, settings: FrontEnd, out: np.ndarray) -> None:
+    """Write the spectra of frames to `out`, (frames, fft_samples / 2 + 1)."""
+    window = _window(settings)
+    for start in range(0, len(frames), BLOCK):
+        # librosa's roundings: the transform in double precision, the rest in
+        # single. Quiet bands lie 80 dB below loud ones.
+        part = scipy.fft.rfft(frames[start : start + BLOCK] * window)
+        np.abs(part.astype(np.complex64), out=out[start : start + BLOCK])
 
 
 @functools.lru_cache(maxsize=16)

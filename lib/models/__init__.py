@@ -6,6 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 
+import lib.lean_keras  # isort: skip  # noqa: F401  (before the first import of Keras)
 import keras
 import numpy as np
 

@@ -1,7 +1,8 @@
 """Fit a fold, fit all folds of a run, go on after a cut, and test what was saved."""
 
 from lib.training.clips import prepare_augmentation
-from lib.training.study import make_folds, resolve, train
+from lib.training.settings import make_folds, resolve
+from lib.training.study import Plan, train, train_seeds
 from lib.training.testing import (
     caveats,
     find_run,
@@ -12,6 +13,7 @@ from lib.training.testing import (
 )
 
 __all__ = [
+    "Plan",
     "caveats",
     "find_run",
     "load_fold",
@@ -22,4 +24,5 @@ __all__ = [
     "retest",
     "official_run",
     "train",
+    "train_seeds",
 ]

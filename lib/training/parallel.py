@@ -1,4 +1,4 @@
-"""Train all folds of a run as one vectorised program, on the JAX backend.
+"""Train folds of a run, or of several seeds, as one program, on the JAX backend.
 
 The networks of the folds have one shape, so their weights, optimiser states,
 batches and dropout seeds are stacked along a first axis, and one step is mapped
@@ -27,18 +27,27 @@ from lib.training.curves import Curves
 from lib.training.fold import FoldTraining, Outcome, Progress
 from lib.training.program import Program
 
-Report = Callable[[int, dict[str, float]], None]
+Report = Callable[[FoldTraining, dict[str, float]], None]
 State = Any  # lists of arrays: trainable, other, optimiser's; a first axis of folds
 
 
-def possible(model: str, augmentation: Augmentation, folds: int) -> bool:
+def possible(model: str, augmentations: Sequence[Augmentation], folds: int) -> bool:
     """Tell whether folds can be trained together.
 
-    That takes JAX, a network, more than one fold, and clips that stay as they are:
-    altered anew in every epoch, they would differ from fold to fold.
+    That takes JAX, a network, more than one fold, and clips that are the same for
+    all of them: altered anew in every epoch, or once by the seed of each run, they
+    would differ from fold to fold.
+
+    Args:
+        model: The system.
+        augmentations: Those of the runs that the folds belong to.
+        folds: Number of folds, over all runs.
     """
     jax = keras.backend.backend() == "jax" and not SYSTEMS[model].fit
-    return jax and augmentation.cepstrum is None and folds > 1
+    altered = any(each.cepstrum is not None for each in augmentations)
+    copies = any(each.copies is not None for each in augmentations)
+    same = not altered and (not copies or len(augmentations) == 1)
+    return jax and same and folds > 1
 
 
 def train_together(trainings: Sequence[FoldTraining], report: Report) -> list[Outcome]:
@@ -46,7 +55,7 @@ def train_together(trainings: Sequence[FoldTraining], report: Report) -> list[Ou
 
     Args:
         trainings: One per fold, all with the same program.
-        report: Called with the number of the fold and the figures of each epoch.
+        report: Called with what trains the fold and the figures of each epoch.
 
     Returns:
         The outcomes, in the order given; they are on disk already.
@@ -142,7 +151,7 @@ class _Together:
         ]
         for training, progress in zip(self.trainings, progresses, strict=True):
             for row in progress.history:
-                report(training.fold.number, row)
+                report(training, row)
         saved = time.monotonic()
         while open_folds := [
             progress.epoch
@@ -162,7 +171,7 @@ class _Together:
             state, best, rows = self._epoch(state, best, progresses, active, done + 1)
             for index in np.flatnonzero(active):
                 curves[index].add(rows[index])
-                report(self.trainings[index].fold.number, rows[index])
+                report(self.trainings[index], rows[index])
             if time.monotonic() - saved >= fold_module.CHECKPOINT_SECONDS:
                 self._save(state, best, progresses, curves)
                 saved = time.monotonic()

@@ -140,6 +140,9 @@ class Program:
     @contextlib.contextmanager
     def averaged(self):
         """Let the network have its averaged weights for a while, if it has any."""
+        if not self.recipe.weight_average:
+            yield
+            return
         raw = [v.numpy() for v in self.network.trainable_variables]
         self.settle()
         try:

@@ -13,7 +13,7 @@ class Progress:
     """Shows folds and epochs.
 
     Args:
-        folds: Number of folds of the run.
+        folds: Number of folds, over all runs that are trained.
         epochs: Number of epochs of a fold.
         verbose: 0 silent, 1 bars, 2 plain lines.
     """
@@ -24,11 +24,11 @@ class Progress:
         self._folds = tqdm(total=folds, desc="folds", unit="fold", disable=silent)
         self._epochs = tqdm(total=epochs, desc="epochs", unit="epoch", disable=silent)
 
-    def start_fold(self, fold: int) -> None:
+    def start_fold(self, fold: str) -> None:
         """Begin to show a fold."""
         self.fold = fold
         self._epochs.reset(self.epochs)
-        self._epochs.set_description(f"fold {fold}")
+        self._epochs.set_description(fold)
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """Show the figures of an epoch."""
@@ -42,21 +42,19 @@ class Progress:
         number = int(row["epoch"])
         if self.verbose == 2 and (number % LINE_EVERY == 0 or number == self.epochs):
             figures = "  ".join(f"{name} {value}" for name, value in shown.items())
-            print(
-                f"fold {self.fold}  epoch {number}/{self.epochs}  {figures}", flush=True
-            )
+            print(f"{self.fold}  epoch {number}/{self.epochs}  {figures}", flush=True)
 
-    def together(self, fold: int, row: Mapping[str, float]) -> None:
+    def together(self, fold: str, row: Mapping[str, float]) -> None:
         """Show the figures of an epoch of one of several folds that train together."""
         self.fold = fold
         self._epochs.n = int(row["epoch"]) - 1
         self.epoch(row)
 
-    def end_fold(self, fold: int, text: str) -> None:
+    def end_fold(self, fold: str, text: str) -> None:
         """Show that a fold is done."""
         self._folds.update()
         if self.verbose == 2:
-            print(f"fold {fold}/{self.folds}  {text}", flush=True)
+            print(f"{fold} of {self.folds}  {text}", flush=True)
 
     def close(self) -> None:
         """Stop showing."""

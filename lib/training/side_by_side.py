@@ -19,7 +19,7 @@ from lib.protocols import Fold
 from lib.systems import SYSTEMS
 from lib.training.fold import FoldTraining, Outcome
 
-Report = Callable[[int, dict[str, float]], None]
+Report = Callable[[Fold, dict[str, float]], None]
 # Each holds a network, its optimiser and the arrays of a step in memory.
 MOST = 8
 
@@ -57,8 +57,8 @@ def train_side_by_side(
         folds: The folds to train.
         trainer: From a fold to what trains it; called in the thread that will.
         count: Number of threads.
-        report: Called with the number of the fold and the figures of each epoch,
-            by one thread at a time.
+        report: Called with the fold and the figures of each epoch, by one thread
+            at a time.
     """
     done: queue.SimpleQueue = queue.SimpleQueue()
     stop, one_at_a_time = threading.Event(), threading.Lock()
@@ -68,7 +68,7 @@ def train_side_by_side(
             if stop.is_set():
                 raise _StoppedError
             with one_at_a_time:
-                report(fold.number, row)
+                report(fold, row)
 
         try:
             if not stop.is_set():

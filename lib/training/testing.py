@@ -19,12 +19,8 @@ from lib.models import official
 from lib.protocols import PROTOCOLS, Fold
 from lib.runs import RunFolders, manifest
 from lib.training.clips import predict_utterances
-from lib.training.study import (
-    describe_data,
-    describe_fold,
-    make_folds,
-    write_outcomes,
-)
+from lib.training.record import describe_data, describe_fold, write_outcomes
+from lib.training.settings import make_folds
 
 OFFICIAL = "official weights"  # what the manifest calls a test of such weights
 _ANY_SEED = config.Parameters.model_fields["seed"].default

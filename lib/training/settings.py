@@ -1,0 +1,105 @@
+"""Everything that decides the result of a run, from the notebook's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lib import config, losses, models, protocols
+from lib.features import FeatureSet
+from lib.protocols import PROTOCOLS, Fold, Rows
+from lib.systems import SYSTEMS
+from lib.training import schedules
+from lib.training.clips import resolve_augmentation
+
+
+def resolve(
+    cfg: config.Parameters, features: FeatureSet, model_options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return everything that decides the result of a run, nothing left open.
+
+    Args:
+        cfg: The notebook's parameters.
+        features: The features that are trained on.
+        model_options: Options the corpus suggests; the user's go before them.
+
+    Returns:
+        JSON values, in a fixed order; the run id is made from them.
+
+    Raises:
+        ValueError: If the model has no such option, or training is to stop early
+            and nobody validates.
+    """
+    folds = make_folds(cfg, features)
+    _require_validation(cfg)
+    return {
+        "corpus": features.about["corpus"],
+        "features": features.about["features"],
+        "feature_settings": features.about["settings"],
+        "model": cfg.model,
+        "model_options": _model_options(cfg, model_options),
+        "protocol": cfg.protocol_in_force,
+        "folds": len(folds),
+        "seed": cfg.seed,
+        **_training_settings(cfg),
+        "augmentation": cfg.augmentation,
+        "augmentation_options": resolve_augmentation(cfg),
+    }
+
+
+def _require_validation(cfg: config.Parameters) -> None:
+    """Raise ValueError if training is to stop early and nobody validates."""
+    if cfg.early_stopping and PROTOCOLS[cfg.protocol_in_force].chosen_on == "last":
+        others = [name for name, p in PROTOCOLS.items() if p.chosen_on == "validation"]
+        raise ValueError(
+            f"early_stopping {cfg.early_stopping}: protocol "
+            f"'{cfg.protocol_in_force}' has no validation to stop on; set it to 0, "
+            f"or choose one of {', '.join(others)}"
+        )
+
+
+def _model_options(
+    cfg: config.Parameters, suggested: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all options of the system: its own, the corpus's, then the user's."""
+    own = models.options(cfg.model)
+    for name in cfg.model_options:
+        if name not in own:
+            hint = config.did_you_mean(name, own)
+            raise ValueError(f"model_options: {cfg.model} has no option '{name}'{hint}")
+    fitting = {name: value for name, value in suggested.items() if name in own}
+    return own | fitting | cfg.model_options
+
+
+def _training_settings(cfg: config.Parameters) -> dict[str, Any]:
+    """Return what decides a training; nothing of it for a system without epochs."""
+    settings = {
+        "epochs": cfg.epochs_in_force,
+        "batch_size": cfg.batch_size_in_force,
+        "learning_rate": cfg.learning_rate,
+        "beta_1": cfg.beta_1,
+        "beta_2": cfg.beta_2,
+        "epsilon": cfg.epsilon,
+        "schedule": cfg.schedule,
+        "schedule_options": schedules.resolved_options(
+            cfg.schedule, cfg.schedule_options, cfg.epochs_in_force
+        ),
+        "early_stopping": cfg.early_stopping,
+        "weight_average": cfg.weight_average,
+        "label_smoothing": cfg.label_smoothing,
+        "loss": cfg.loss,
+        "loss_options": losses.resolved_options(cfg.loss, cfg.loss_options),
+    }
+    return dict.fromkeys(settings) if SYSTEMS[cfg.model].fit else settings
+
+
+def make_folds(cfg: config.Parameters, features: FeatureSet) -> list[Fold]:
+    """Return the folds that the parameters ask for."""
+    rows = Rows(features.y, features.speaker, features.sex, features.text)
+    return protocols.make_folds(
+        cfg.protocol_in_force,
+        rows,
+        folds=cfg.folds,
+        seed=cfg.seed,
+        corpus=features.about["corpus"],
+    )
