@@ -101,7 +101,7 @@ class Parameters(BaseModel):
         0.0,
         ge=0,
         lt=1,
-        description="share of the average of weights kept at each step; 0 for none",
+        description="share of the averaged weights kept at each step; 0 for none",
     )
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="share of a training label spread over classes"

@@ -44,6 +44,7 @@ class Recogniser:
                 f"the network takes clips of {taken} frames and coefficients, the "
                 f"front end gives {given}"
             )
+        self._shape = given
         self._answer = _compiled(model, (1, *given))
         self._answer(np.zeros((1, *given), np.float32))
 
@@ -68,7 +69,14 @@ class Recogniser:
 
         Args:
             clip: float32, (frames, coefficients).
+
+        Raises:
+            ValueError: If it has another shape.
         """
+        if clip.shape != self._shape:
+            raise ValueError(
+                f"the clip has {clip.shape} frames and coefficients; give {self._shape}"
+            )
         return np.asarray(self._answer(clip[np.newaxis]))[0]
 
 

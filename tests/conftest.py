@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lib import config, training
+from lib.device import select
 from lib.features import FeatureSet
 from lib.features.store import array_hash
 
@@ -48,3 +50,27 @@ def tiny_features(
 @pytest.fixture
 def tiny():
     return tiny_features()
+
+
+def small_plan(workspace, data, **given):
+    """Return the plan of a small run of TIM-Net, and its parameters."""
+    options = {"dilations": 2, "filters": 5}
+    values = {"epochs": 4, "folds": 3, "batch_size": 8, "model_options": options}
+    cfg = config.validated({"workspace": str(workspace)} | values | given)
+    resolved = training.resolve(cfg, data, {})
+    return training.Plan(resolved, training.make_folds(cfg, data)), cfg
+
+
+def small_run(workspace, data, *, overwrite=False, **given):
+    """Train a small run of TIM-Net; return its folders."""
+    plan, cfg = small_plan(workspace, data, **given)
+    return training.train(
+        plan.configuration,
+        data,
+        plan.folds,
+        cfg.folders,
+        device=select("cpu"),
+        fold_parallel=cfg.fold_parallel,
+        overwrite=overwrite,
+        verbose=0,
+    )

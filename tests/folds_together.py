@@ -9,36 +9,27 @@ import json
 import sys
 
 import numpy as np
-from conftest import tiny_features
+from conftest import small_plan, small_run, tiny_features
 
-from lib import config, runs, training
+from lib import runs, training
 from lib.device import select
 from lib.training import fold, parallel
 
-COMMON = {"folds": 3, "batch_size": 8, "model_options": {"dilations": 2, "filters": 5}}
 # Speakers of unequal number, so that folds have unequal numbers of steps.
 DATA = tiny_features(clips=51, speakers=7, signal=0.3)
 
 
 def train(folder, name, how, **given):
     """Return predictions, figures of every epoch, and manifest of a run."""
-    cfg = config.validated(COMMON | given | {"workspace": f"{folder}/{name}"})
-    folders = training.train(
-        training.resolve(cfg, DATA, {}),
-        DATA,
-        training.make_folds(cfg, DATA),
-        cfg.folders,
-        device=select("cpu"),
-        fold_parallel=how,
-        verbose=0,
-    )
+    folders = small_run(f"{folder}/{name}", DATA, fold_parallel=how, **given)
     table = runs.predictions.read(folders.predictions)
     probabilities = table.filter(like="p_").to_numpy(float)
     curves = [
         np.genfromtxt(folders.curves(number), delimiter=",", names=True)
         for number in (1, 2, 3)
     ]
-    losses = np.concatenate([curve["loss"] for curve in curves])
+    columns = sorted({"loss", "val_loss"} & set(curves[0].dtype.names))
+    losses = np.concatenate([curve[name] for name in columns for curve in curves])
     return probabilities, losses, runs.manifest.read(folders.manifest)
 
 
@@ -100,17 +91,11 @@ def seeds_together(folder, seeds, **given):
         sizes.append(len(self.trainings))
         return run(self, report)
 
-    plans = []
-    for seed in seeds:
-        cfg = config.validated(COMMON | given | {"seed": seed, "workspace": folder})
-        plans.append(
-            training.Plan(
-                training.resolve(cfg, DATA, {}), training.make_folds(cfg, DATA)
-            )
-        )
+    pairs = [small_plan(folder, DATA, seed=seed, **given) for seed in seeds]
+    plans, cfgs = zip(*pairs, strict=True)
     parallel._Together.run = counted
     made = training.train_seeds(
-        plans, DATA, cfg.folders, device=select("cpu"), verbose=0
+        plans, DATA, cfgs[0].folders, device=select("cpu"), verbose=0
     )
     parallel._Together.run = run
     tables = [runs.predictions.read(folders.predictions) for folders in made]
@@ -170,7 +155,15 @@ if __name__ == "__main__":
                     folder, "early", epochs=40, learning_rate=0.05, early_stopping=4
                 ),
                 "average": compare(
-                    folder, "average", epochs=5, learning_rate=0.02, weight_average=0.8
+                    folder, "average", epochs=8, learning_rate=0.05, weight_average=0.8
+                ),
+                "schedule": compare(
+                    folder,
+                    "schedule",
+                    epochs=4,
+                    learning_rate=0.02,
+                    schedule="exponential",
+                    schedule_options={"factor": 0.3},
                 ),
                 "cut": cut_and_resumed(folder, epochs=5, seed=3),
                 "seeds": seeds_together(folder, (5, 6, 7), epochs=4),

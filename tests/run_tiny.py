@@ -5,9 +5,9 @@ usage: run_tiny.py WORKSPACE [EPOCHS]
 
 import sys
 
-from conftest import tiny_features
+from conftest import small_plan, tiny_features
 
-from lib import config, training
+from lib import training
 from lib.device import select
 from lib.training import fold
 
@@ -15,23 +15,14 @@ if __name__ == "__main__":
     workspace, epochs = sys.argv[1], int(sys.argv[2])
     # A checkpoint after every epoch: more moments at which a cut can hurt.
     fold.CHECKPOINT_SECONDS = 0.0
-    cfg = config.validated(
-        {
-            "workspace": workspace,
-            "epochs": epochs,
-            "folds": 3,
-            "batch_size": 8,
-            "model_options": {"dilations": 2, "filters": 5},
-        }
-    )
     data = tiny_features()
-    machine = select("cpu")
+    plan, cfg = small_plan(workspace, data, epochs=epochs)
     folders = training.train(
-        training.resolve(cfg, data, {}),
+        plan.configuration,
         data,
-        training.make_folds(cfg, data),
+        plan.folds,
         cfg.folders,
-        device=machine,
+        device=select("cpu"),
         verbose=2,
     )
     print(folders.run_id)

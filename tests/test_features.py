@@ -105,6 +105,42 @@ def test_features_are_librosas_on_one_thread_to_a_ten_thousandth(clips, corpus):
             np.testing.assert_allclose(made, expected, atol=1e-4, rtol=0)
 
 
+def products_threads():
+    """Return how many threads the matrix products of this process have."""
+    found = threadpoolctl.threadpool_info()
+    return {each["num_threads"] for each in found if each["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize("how", ["alone", "corpus", "threads"])
+def test_products_have_one_thread_each(how, clips, corpus, tmp_path, monkeypatch):
+    settings = features.front_end("timnet")
+    inside, seen = signal.features_of, []
+
+    def watched(*arguments):
+        made = inside(*arguments)
+        seen.append(products_threads())
+        return made
+
+    def extract():
+        features.extract(clips[0].path, settings, 22_050)
+
+    for module in (signal, extraction):
+        monkeypatch.setattr(module, "features_of", watched)
+    before = products_threads()
+    if how == "corpus":
+        features.prepare(corpus, clips, tmp_path, verbose=0)
+    elif how == "alone":
+        extract()
+    else:
+        threads = [threading.Thread(target=extract) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert products_threads() == before
+    assert seen and all(each == {1} for each in seen)
+
+
 @pytest.mark.parametrize("preset", ["timnet", "timnet_paper", "lightsernet", "cktim"])
 @pytest.mark.parametrize("kind", ["speech", "padded", "silence", "click", "short"])
 def test_mel_spectrograms_equal_librosa(preset, kind):
@@ -241,7 +277,7 @@ def test_audio_of_finished_clips_is_let_go(clips, corpus, tmp_path, monkeypatch)
         alive.append(sum(there() is not None for there in loaded))
         return samples
 
-    monkeypatch.setattr(signal, "load_audio", followed)
+    monkeypatch.setattr(extraction, "load_audio", followed)
     many = [
         dataclasses.replace(clip, file=f"{turn}/{clip.file}")
         for turn in range(10)

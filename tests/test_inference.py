@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lib import features, inference, models
+from lib import corpora, features, inference, models
 from lib.paths import REPOSITORY
 
 SETTINGS = features.front_end("timnet")
@@ -95,8 +95,60 @@ def test_another_front_end_is_refused():
         inference.Recogniser(model, SETTINGS, 96_000)
 
 
+def test_a_clip_of_another_shape_is_refused():
+    recogniser = inference.Recogniser(build("gru"), SETTINGS, LENGTH)
+    with pytest.raises(ValueError, match=r"\(43, 39\).*give \(44, 39\)"):
+        recogniser.of_clip(np.zeros((43, 39), np.float32))
+
+
 def test_what_is_no_audio_is_named(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"RIFF")
     recogniser = inference.Recogniser(build("gru"), SETTINGS, LENGTH)
     with pytest.raises(ValueError, match="not readable as audio"):
         recogniser.probabilities(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("first", ["", "import keras.wrappers\n"])
+def test_keras_comes_without_its_extras_unless_they_were_asked_for(first):
+    source = f"""{first}
+import sys
+from lib import models
+names = ("sklearn", "matplotlib")
+print(*[name in sys.modules for name in names])
+import matplotlib.pyplot, sklearn.svm
+from keras import wrappers
+try:
+    wrappers.SKLearnClassifier(None)
+    print("there")
+except ImportError:
+    print("not there")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=True,
+    )
+    asked = bool(first)
+    assert done.stdout.split("\n")[:2] == [
+        f"{asked} {asked}",
+        "there" if asked else "not there",
+    ]
+
+
+def test_the_readmes_recording_is_answered(tmp_path, monkeypatch, recordings):
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    code = text.partition("### One recording")[2].split("```")[1]
+    demo = corpora.get("DEMO")
+    length = features.clip_length(SETTINGS, demo)
+    shape = (features.num_frames(SETTINGS, length), 39)
+    network = models.build_model("timnet", shape, len(demo.labels), dilations=2)
+    (tmp_path / "Models" / "RUN").mkdir(parents=True)
+    network.save(tmp_path / "Models" / "RUN" / "fold_01.keras")
+    recordings[0].rename(tmp_path / "recording.wav")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code.removeprefix("python\n"), names)
+    assert names["answers"].shape == (len(demo.labels),)
+    assert names["answers"].sum() == pytest.approx(1)

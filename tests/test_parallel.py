@@ -33,7 +33,9 @@ def found(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("what", ["speaker", "paper", "cnn", "early", "average"])
+@pytest.mark.parametrize(
+    "what", ["speaker", "paper", "cnn", "early", "average", "schedule"]
+)
 def test_together_and_one_by_one_agree(found, what):
     result = found[what]
     assert result["probabilities"] < 1e-4 and result["losses"] < 1e-4

@@ -296,6 +296,16 @@ def test_curves_are_the_folds_and_their_mean():
     assert "floor 0.400" in texts(ax) and ax.get_ylabel() == "loss (nats)"
 
 
+def test_the_mean_ends_where_the_first_fold_does():
+    frame = history(folds=3)
+    frame = frame[(frame.fold != 2) | (frame.epoch <= 3)]
+    ax = drawn(plots.training_curves(frame, "loss"))
+    bold = {line.get_label(): line for line in ax.lines if line.get_linewidth() > 2}
+    expected = frame[frame.epoch <= 3].groupby("epoch")["loss"].mean()
+    assert bold["training"].get_xdata().tolist() == [1, 2, 3]
+    assert bold["training"].get_ydata() == pytest.approx(expected.to_numpy())
+
+
 def test_without_validation_there_is_one_curve_and_the_mark_is_on_it():
     frame = history(folds=1, validation=False)
     ax = drawn(plots.training_curves(frame, "uar", chosen={1: 5}))

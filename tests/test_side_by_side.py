@@ -1,33 +1,19 @@
 """Folds in threads end as folds one after the other, and stop together."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import tiny_features
+from conftest import small_plan, small_run, tiny_features
 
 from lib import config, runs, training
 from lib.device import select
+from lib.paths import REPOSITORY
 from lib.training import fold as fold_module
 from lib.training import side_by_side
-
-OPTIONS = {"dilations": 2, "filters": 5}
-
-
-def run(workspace, data, how="auto", **given):
-    """Train a small run; return its folders."""
-    values = {"epochs": 6, "batch_size": 8, "model_options": OPTIONS, "folds": 4}
-    cfg = config.validated({"workspace": str(workspace)} | values | given)
-    return training.train(
-        training.resolve(cfg, data, {}),
-        data,
-        training.make_folds(cfg, data),
-        cfg.folders,
-        device=select("cpu"),
-        fold_parallel=how,
-        verbose=0,
-    )
 
 
 def curves(folders, number):
@@ -36,14 +22,15 @@ def curves(folders, number):
 
 @pytest.fixture
 def three_threads(monkeypatch):
-    monkeypatch.setattr(side_by_side.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(side_by_side.joblib, "cpu_count", lambda: 3)
 
 
 @pytest.mark.parametrize("protocol", ["speaker", "paper"])
 def test_side_by_side_and_one_by_one_agree(tmp_path, three_threads, protocol):
     data = tiny_features(clips=51, speakers=7, signal=0.3)
-    threads = run(tmp_path / "threads", data, protocol=protocol)
-    alone = run(tmp_path / "alone", data, "off", protocol=protocol)
+    given = {"protocol": protocol, "epochs": 6, "folds": 4}
+    threads = small_run(tmp_path / "threads", data, **given)
+    alone = small_run(tmp_path / "alone", data, fold_parallel="off", **given)
     assert threads.run_id == alone.run_id
     one, other = (runs.predictions.read(f.predictions) for f in (threads, alone))
     pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
@@ -63,7 +50,7 @@ def test_several_folds_are_trained_at_the_same_time(tmp_path, tiny, three_thread
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fold_module.FoldTraining, "_epoch", watched)
-        run(tmp_path, tiny, epochs=40)
+        small_run(tmp_path, tiny, epochs=40)
     # One after the other, the second fold would begin after 40 epochs of the first.
     assert together.index(2) < 40 and together[:40].count(1) < 40
 
@@ -72,7 +59,7 @@ def test_a_fold_that_fails_stops_the_others_and_keeps_them(
     tmp_path, tiny, three_threads, monkeypatch
 ):
     monkeypatch.setattr(fold_module, "CHECKPOINT_SECONDS", 0.0)
-    calm = run(tmp_path / "calm", tiny, epochs=12)
+    calm = small_run(tmp_path / "calm", tiny, epochs=12)
     inside = fold_module.FoldTraining._epoch
 
     def failing(self, progress, *arguments):
@@ -83,23 +70,83 @@ def test_a_fold_that_fails_stops_the_others_and_keeps_them(
     with monkeypatch.context() as patch:
         patch.setattr(fold_module.FoldTraining, "_epoch", failing)
         with pytest.raises(OSError, match="disk is full"):
-            run(tmp_path / "cut", tiny, epochs=12)
+            small_run(tmp_path / "cut", tiny, epochs=12)
     (manifest,) = (tmp_path / "cut" / "Results").glob("*/run.json")
     document = json.loads(manifest.read_text())
     assert document["status"] == "failed" and "disk is full" in document["error"]
     assert not (manifest.parent / "predictions.csv").exists()
-    again = run(tmp_path / "cut", tiny, epochs=12)
+    again = small_run(tmp_path / "cut", tiny, epochs=12)
     one, other = (runs.predictions.read(f.predictions) for f in (calm, again))
     pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
 
 
+def test_the_others_stop_when_a_fold_fails(tmp_path, tiny, three_threads, monkeypatch):
+    trained = []
+    inside = fold_module.FoldTraining._epoch
+
+    def failing(self, progress, *arguments):
+        trained.append(self.fold.number)
+        if self.fold.number == 2:
+            raise OSError("the disk is full")
+        return inside(self, progress, *arguments)
+
+    monkeypatch.setattr(fold_module.FoldTraining, "_epoch", failing)
+    with pytest.raises(OSError, match="disk is full"):
+        small_run(tmp_path, tiny, epochs=400)
+    assert trained.count(1) < 400 and trained.count(3) < 400
+
+
+def test_off_is_one_after_the_other(tmp_path, tiny, three_threads, monkeypatch):
+    monkeypatch.setattr(side_by_side, "train_side_by_side", None)
+    small_run(tmp_path / "off", tiny, epochs=1, fold_parallel="off")
+    with pytest.raises(TypeError):
+        small_run(tmp_path / "auto", tiny, epochs=1)
+
+
+def test_each_operation_keeps_to_one_core_where_folds_share_them():
+    source = """
+import tensorflow
+from lib import device
+device.select("cpu", side_by_side=%s)
+print(tensorflow.config.threading.get_intra_op_parallelism_threads())
+"""
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", source % shared],
+            capture_output=True,
+            text=True,
+            cwd=REPOSITORY,
+            check=True,
+        ).stdout.split()
+        for shared in (False, True)
+    ]
+    assert found == [["0"], ["1"]]
+    notebook = (REPOSITORY / "notebooks" / "02_train.ipynb").read_text()
+    assert "side_by_side=cfg.folds_side_by_side" in notebook
+    assert "fold_parallel=cfg.fold_parallel" in notebook
+
+
+@pytest.mark.parametrize(
+    ("given", "several"),
+    [
+        ({}, True),
+        ({"folds": 3}, True),
+        ({"folds": 1}, False),
+        ({"protocol": "holdout"}, False),
+        ({"fold_parallel": "off"}, False),
+    ],
+)
+def test_several_folds_share_the_cores(given, several):
+    assert config.validated(given).folds_side_by_side is several
+
+
 def test_threads_are_for_networks_on_tensorflows_processor(monkeypatch):
-    monkeypatch.setattr(side_by_side.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(side_by_side.joblib, "cpu_count", lambda: 4)
     assert side_by_side.workers("timnet", "cpu", 10) == 4
     assert side_by_side.workers("timnet", "cpu", 3) == 3
     assert side_by_side.workers("timnet", "gpu", 10) == 1
     assert side_by_side.workers("svm", "cpu", 10) == 1
-    monkeypatch.setattr(side_by_side.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(side_by_side.joblib, "cpu_count", lambda: 64)
     assert side_by_side.workers("timnet", "cpu", 100) == side_by_side.MOST
     monkeypatch.setattr(side_by_side.keras.backend, "backend", lambda: "jax")
     assert side_by_side.workers("timnet", "cpu", 10) == 1
@@ -108,43 +155,37 @@ def test_threads_are_for_networks_on_tensorflows_processor(monkeypatch):
 # --- several seeds --------------------------------------------------------------------
 
 
-def plan(workspace, data, **given):
-    """Return a plan, and the folders it is for."""
-    values = {"epochs": 2, "batch_size": 8, "model_options": OPTIONS, "folds": 2}
-    cfg = config.validated({"workspace": str(workspace)} | values | given)
-    resolved = training.resolve(cfg, data, {})
-    return training.Plan(resolved, training.make_folds(cfg, data)), cfg.folders
-
-
 def test_seeds_end_as_each_alone(tmp_path, tiny, three_threads):
-    plans = [plan(tmp_path / "both", tiny, seed=seed)[0] for seed in (3, 4)]
-    _, workspace = plan(tmp_path / "both", tiny)
-    made = training.train_seeds(plans, tiny, workspace, device=select("cpu"), verbose=0)
+    pairs = [small_plan(tmp_path / "both", tiny, seed=seed) for seed in (3, 4)]
+    plans, cfgs = zip(*pairs, strict=True)
+    made = training.train_seeds(
+        plans, tiny, cfgs[0].folders, device=select("cpu"), verbose=0
+    )
     for seed, folders in zip((3, 4), made, strict=True):
-        alone = run(tmp_path / "alone", tiny, epochs=2, folds=2, seed=seed)
+        alone = small_run(tmp_path / "alone", tiny, seed=seed)
         assert folders.run_id == alone.run_id
         one, other = (runs.predictions.read(f.predictions) for f in (folders, alone))
         pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
 
 
 def test_plans_that_differ_in_more_than_the_seed_are_refused(tmp_path, tiny):
-    first, workspace = plan(tmp_path, tiny, seed=3)
-    twice, _ = plan(tmp_path, tiny, seed=3)
-    slower, _ = plan(tmp_path, tiny, seed=4, learning_rate=0.5)
+    first, cfg = small_plan(tmp_path, tiny, seed=3)
+    twice, _ = small_plan(tmp_path, tiny, seed=3)
+    slower, _ = small_plan(tmp_path, tiny, seed=4, learning_rate=0.5)
     for plans, message in (
         ([first, twice], r"seeds \[3, 3\]: give each of them once"),
         ([first, slower], "learning_rate is 0.001 with seed 3 and 0.5 with seed 4"),
     ):
         with pytest.raises(ValueError, match=message):
-            training.train_seeds(plans, tiny, workspace, device=select("cpu"))
+            training.train_seeds(plans, tiny, cfg.folders, device=select("cpu"))
     assert not (tmp_path / "Results").exists()
 
 
 def test_a_seed_that_fails_is_written_down_and_the_finished_one_stays(
     tmp_path, tiny, monkeypatch
 ):
-    plans = [plan(tmp_path, tiny, seed=seed)[0] for seed in (3, 4)]
-    _, workspace = plan(tmp_path, tiny)
+    pairs = [small_plan(tmp_path, tiny, seed=seed) for seed in (3, 4)]
+    plans, cfgs = zip(*pairs, strict=True)
     inside = fold_module.FoldTraining._epoch
 
     def failing(self, *arguments):
@@ -154,7 +195,9 @@ def test_a_seed_that_fails_is_written_down_and_the_finished_one_stays(
 
     monkeypatch.setattr(fold_module.FoldTraining, "_epoch", failing)
     with pytest.raises(OSError, match="disk is full"):
-        training.train_seeds(plans, tiny, workspace, device=select("cpu"), verbose=0)
+        training.train_seeds(
+            plans, tiny, cfgs[0].folders, device=select("cpu"), verbose=0
+        )
     states = {
         json.loads(path.read_text())["config"]["seed"]: json.loads(path.read_text())
         for path in (tmp_path / "Results").glob("*/run.json")

@@ -11,35 +11,21 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import small_run as run
 from conftest import tiny_features
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lib import config, runs, training
-from lib.device import derived_seed, select
+from lib.device import derived_seed
 from lib.losses import smoothed_labels
 from lib.models import build_model
 from lib.paths import REPOSITORY
 from lib.runs import RunFolders
+from lib.training import fold as fold_module
 from lib.training.fold import Outcome
-from lib.training.program import Program, Recipe
+from lib.training.program import Program, Recipe, fresh_weights
 
 OPTIONS = {"dilations": 2, "filters": 5}
-
-
-def run(workspace, data, **given):
-    """Train a small run; return its folders."""
-    values = {"epochs": 4, "folds": 3, "batch_size": 8, "model_options": OPTIONS}
-    overwrite = given.pop("overwrite", False)
-    cfg = config.validated({"workspace": str(workspace)} | values | given)
-    return training.train(
-        training.resolve(cfg, data, {}),
-        data,
-        training.make_folds(cfg, data),
-        cfg.folders,
-        device=select("cpu"),
-        overwrite=overwrite,
-        verbose=0,
-    )
 
 
 def document(folders):
@@ -454,12 +440,76 @@ def test_early_stopping_needs_somebody_to_validate(tmp_path, tiny):
 
 
 def test_averaged_weights_answer_and_are_saved(tmp_path, tiny):
-    folders = run(tmp_path, tiny, weight_average=0.8, protocol="paper", folds=2)
+    given = {"epochs": 8, "protocol": "paper", "folds": 2}
+    folders = run(tmp_path, tiny, weight_average=0.8, **given)
     table = runs.predictions.read(folders.predictions)
     part = table[table["fold"] == 1]
     rows = [tiny.file.tolist().index(file) for file in part["file"]]
     model = keras.saving.load_model(folders.model(1), compile=False)
     np.testing.assert_allclose(model(tiny.x[rows]), part.filter(like="p_"), atol=1e-5)
+    last = runs.predictions.read(run(tmp_path, tiny, **given).predictions)
+    assert (table.filter(like="p_") - last.filter(like="p_")).abs().max().max() > 1e-3
+
+
+def test_an_average_that_would_still_be_the_beginning_is_refused(tmp_path, tiny):
+    # 24 clips in batches of 8, 4 times: 12 steps.
+    with pytest.raises(ValueError, match="0.9 averages about 10 steps.* has 12 of"):
+        run(tmp_path, tiny, weight_average=0.9, protocol="paper", folds=2)
+
+
+def test_fresh_weights_follow_their_seed():
+    def build():
+        return build_model("timnet", (12, 5), 3, **OPTIONS)
+
+    first, again, other = (fresh_weights(build, seed) for seed in (1, 1, 2))
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert any(
+        np.abs(one - two).max() > 0 for one, two in zip(first, other, strict=True)
+    )
+
+
+def test_the_share_of_an_epoch_is_one_of_the_step_size():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 12, 5)).astype(np.float32)
+    labels = np.eye(3, dtype=np.float32)[np.arange(8) % 3]
+    found = {}
+    for rate, share in ((0.04, 0.25), (0.01, 1.0), (0.04, 1.0)):
+        recipe = Recipe(1, 4, rate, 0.9, 0.99, 1e-8, 0.0, fused=False)
+        program = Program(
+            lambda: build_model("timnet", (12, 5), 3, **OPTIONS), recipe, 3
+        )
+        program.reset(1)
+        program.train_epoch(x, labels, np.arange(8), share)
+        found[rate, share] = program.predict(x)[0]
+    np.testing.assert_allclose(found[0.04, 0.25], found[0.01, 1.0], atol=1e-6)
+    assert np.abs(found[0.04, 1.0] - found[0.01, 1.0]).max() > 1e-3
+
+
+def test_a_cut_fold_waits_no_longer_for_a_better_epoch(tmp_path, monkeypatch):
+    given = {"epochs": 60, "learning_rate": 0.05, "early_stopping": 3}
+    hard = tiny_features(signal=0.1)
+    calm = run(tmp_path / "calm", hard, fold_parallel="off", **given)
+    best = document(calm)["folds"][0]["epoch_chosen"]
+    monkeypatch.setattr(fold_module, "CHECKPOINT_SECONDS", 0.0)
+    inside = fold_module.FoldTraining._epoch
+
+    def cut(self, progress, *arguments):
+        if progress.epoch == best + 2:
+            raise KeyboardInterrupt
+        return inside(self, progress, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fold_module.FoldTraining, "_epoch", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut", hard, fold_parallel="off", **given)
+    again = run(tmp_path / "cut", hard, fold_parallel="off", **given)
+    lengths = [
+        [entry["epochs_run"] for entry in document(folders)["folds"]]
+        for folders in (calm, again)
+    ]
+    assert lengths[0] == lengths[1] and lengths[0][0] == best + 3
+    assert calm.predictions.read_bytes() == again.predictions.read_bytes()
 
 
 def test_the_average_is_that_of_the_weights_of_all_steps():

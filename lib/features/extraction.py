@@ -12,14 +12,19 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import threadpoolctl
 from tqdm.auto import tqdm
 
 from lib import config, corpora, paths
 from lib.corpora.base import Corpus, Utterance
 from lib.features.frontend import FrontEnd, front_end, preset_name
 from lib.features.official import NAME as OFFICIAL
-from lib.features.signal import clip_length, extract, num_frames
+from lib.features.signal import (
+    clip_length,
+    features_of,
+    load_audio,
+    num_frames,
+    single_threaded_products,
+)
 from lib.features.store import (
     FeatureSet,
     array_hash,
@@ -101,7 +106,7 @@ def prepare(
     failed: dict[str, str] = {}
     bar = tqdm(total=len(utterances), desc="clips", unit="clip", disable=verbose != 1)
     # Each worker has a processor to itself; matrix products must not ask for more.
-    with bar, threadpoolctl.threadpool_limits(1, user_api="blas"):
+    with bar, single_threaded_products():
         for item, (content, result) in zip(utterances, workers(work), strict=True):
             bar.update()
             hashes.append(content)
@@ -175,7 +180,8 @@ def _extract_one(
     try:
         audio = utterance.path.read_bytes()
         content = hashlib.sha256(audio).hexdigest()
-        return content, extract(io.BytesIO(audio), settings, length)
+        samples = load_audio(io.BytesIO(audio), settings)
+        return content, features_of(samples, settings, length)
     except (ValueError, OSError) as error:
         return content, str(error)
 

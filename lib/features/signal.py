@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+import threading
 import typing
 import wave
 from pathlib import Path
@@ -339,10 +341,23 @@ def extract(
     Raises:
         ValueError: If the file is no audio or holds no samples.
     """
-    # A product shared between threads is summed in another order, and the cache would
-    # not hold the very numbers that are computed here.
-    with _threads().limit(limits=1, user_api="blas"):
+    with single_threaded_products():
         return features_of(load_audio(source, settings), settings, length)
+
+
+_one_at_a_time = threading.Lock()
+
+
+@contextlib.contextmanager
+def single_threaded_products():
+    """Keep matrix products to one thread each; who comes second waits.
+
+    A product shared between threads is summed in another order, and a cache would
+    not hold the very numbers of a clip that is extracted alone. The limit is one of
+    the whole process, so that two who set it would lift it for each other.
+    """
+    with _one_at_a_time, _threads().limit(limits=1, user_api="blas"):
+        yield
 
 
 @functools.cache

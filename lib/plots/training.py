@@ -155,7 +155,8 @@ def training_curves(
         several = wide.shape[1] > 1
         if several:
             ax.plot(wide, color=colour, linestyle=line, linewidth=0.6, alpha=0.45)
-        mean = wide.mean(axis=1)
+        # Where a fold has ended, a mean would be that of the others.
+        mean = wide.mean(axis=1, skipna=False).dropna()
         ax.plot(mean, color=colour, linestyle=line, linewidth=2.2, label=name)
         text = f"{name} (mean)" if several else name
         ends[text], colours[text] = float(mean.iloc[-1]), colour

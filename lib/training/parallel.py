@@ -10,6 +10,7 @@ on in the other. A GPU that one small network leaves idle is filled by ten.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -66,6 +67,8 @@ def train_together(trainings: Sequence[FoldTraining], report: Report) -> list[Ou
         # JAX's error of a full memory has no class of its own.
         if "RESOURCE_EXHAUSTED" not in str(error) or len(trainings) == 1:
             raise
+    # The failed attempt is a circle of references, and holds memory until it is found.
+    gc.collect()
     half = (len(trainings) + 1) // 2
     first = train_together(trainings[:half], report)
     return first + train_together(trainings[half:], report)
@@ -144,6 +147,8 @@ class _Together:
 
     def run(self, report: Report) -> list[Outcome]:
         """Train all folds from where they stand, then test them."""
+        import jax
+
         progresses, state, best = self._begin()
         curves = [
             training.curves(progress)
@@ -178,6 +183,7 @@ class _Together:
         for item in curves:
             item.close()
         outcomes = []
+        state, best = jax.device_get((state, best))
         for index, progress in enumerate(progresses):
             self._restore(state, best, index, progress)
             outcomes.append(self.trainings[index].finish(progress))
@@ -209,14 +215,13 @@ class _Together:
     ) -> tuple[State, State, list[dict[str, float]]]:
         """Train and validate the folds that are active."""
         begun = time.monotonic()
-        rates = np.array(
+        rates = self.program.recipe.learning_rate * np.array(
             [
                 training.schedule(epoch, progress.history)
                 for training, progress in zip(self.trainings, progresses, strict=True)
-            ],
-            np.float32,
+            ]
         )
-        rates *= self.program.recipe.learning_rate
+        rates = rates.astype(np.float32)
         results = []
         for rows, weights in self._batches(epoch, active):
             labels = self.store.labels[rows]
@@ -286,6 +291,9 @@ class _Together:
         curves: list[Curves],
     ) -> None:
         """Write a checkpoint of every fold."""
+        import jax
+
+        state, best = jax.device_get((state, best))
         for index, progress in enumerate(progresses):
             self._restore(state, best, index, progress)
             self.trainings[index].save_checkpoint(progress)
@@ -294,13 +302,13 @@ class _Together:
     def _restore(
         self, state: State, best: State, index: int, progress: Progress
     ) -> None:
-        """Bring the program to the state of one fold."""
+        """Bring the program to the state of one fold; the states are NumPy's."""
         import jax
 
         if progress.best_epoch:
-            self.program.assign(jax.tree.map(lambda a: np.asarray(a[index]), best))
+            self.program.assign(jax.tree.map(lambda a: a[index], best))
             progress.best = self.program.state()
-        self.program.assign(jax.tree.map(lambda a: np.asarray(a[index]), state))
+        self.program.assign(jax.tree.map(lambda a: a[index], state))
 
     def _one_step(self, state, clips, rows, labels, weights, rate):
         """Train one fold for one step; without real rows, nothing changes."""

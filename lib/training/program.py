@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -16,8 +15,6 @@ from lib.models import with_embedding
 from lib.training.step import batches, make_step
 
 EVALUATION_BATCH = 128
-# The seed that fresh weights are drawn from belongs to the whole process.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +51,8 @@ class Recipe:
 
 def fresh_weights(build: Callable[[], keras.Model], seed: int) -> list[np.ndarray]:
     """Return the variables of an untrained network, drawn with a seed."""
-    with _ONE_AT_A_TIME:
-        keras.utils.set_random_seed(seed)
-        return [variable.numpy() for variable in build().variables]
+    keras.utils.set_random_seed(seed)
+    return [variable.numpy() for variable in build().variables]
 
 
 class Program:

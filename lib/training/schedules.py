@@ -114,11 +114,16 @@ def cosine(
     _require_whole(epochs, "epochs")
     _require_whole(warm_up, "warm_up")
     _require_factor(floor, "floor")
+    if warm_up >= epochs:
+        raise ValueError(
+            f"schedule_options: warm_up is {warm_up}, but the schedule has {epochs} "
+            "epochs; give a smaller warm_up"
+        )
 
     def share(epoch: int, history: History) -> float:
         if epoch <= warm_up:
             return epoch / warm_up
-        passed = min((epoch - warm_up) / max(epochs - warm_up, 1), 1.0)
+        passed = min((epoch - warm_up) / (epochs - warm_up), 1.0)
         return floor + (1 - floor) * (1 + math.cos(math.pi * passed)) / 2
 
     return share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lib import config, losses, models, protocols
@@ -27,11 +27,13 @@ def resolve(
         JSON values, in a fixed order; the run id is made from them.
 
     Raises:
-        ValueError: If the model has no such option, or training is to stop early
-            and nobody validates.
+        ValueError: If the model has no such option, training is to stop early and
+            nobody validates, or it is too short for the average of the weights.
     """
     folds = make_folds(cfg, features)
-    _require_validation(cfg)
+    if not SYSTEMS[cfg.model].fit:
+        _require_validation(cfg)
+        _require_many_steps(cfg, folds)
     return {
         "corpus": features.about["corpus"],
         "features": features.about["features"],
@@ -55,6 +57,25 @@ def _require_validation(cfg: config.Parameters) -> None:
             f"early_stopping {cfg.early_stopping}: protocol "
             f"'{cfg.protocol_in_force}' has no validation to stop on; set it to 0, "
             f"or choose one of {', '.join(others)}"
+        )
+
+
+def _require_many_steps(cfg: config.Parameters, folds: Sequence[Fold]) -> None:
+    """Raise ValueError if the average of the weights would be that of a beginner.
+
+    It begins with the weights of the first step, and forgets them with time: after
+    three times as many steps as it averages, a twentieth of them is left.
+    """
+    if not cfg.weight_average:
+        return
+    fewest = min(-(-len(fold.train) // cfg.batch_size_in_force) for fold in folds)
+    steps = cfg.epochs_in_force * fewest
+    averaged = 1 / (1 - cfg.weight_average)
+    if steps < 3 * averaged:
+        raise ValueError(
+            f"weight_average {cfg.weight_average} averages about {averaged:.0f} steps, "
+            f"and a fold has {steps} of them in all, so that the first weights would "
+            "not be forgotten; lower it or train longer"
         )
 
 

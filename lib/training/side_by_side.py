@@ -7,12 +7,12 @@ random numbers are its own.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import keras
 
 from lib.protocols import Fold
@@ -31,6 +31,8 @@ class _StoppedError(Exception):
 def workers(model: str, device: str, folds: int) -> int:
     """Return how many folds to train at once; 1 where that is no use.
 
+    As many as there are cores that this process may use.
+
     Args:
         model: The system.
         device: "cpu" or "gpu"; one network after the other on a GPU.
@@ -39,7 +41,7 @@ def workers(model: str, device: str, folds: int) -> int:
     here = keras.backend.backend() == "tensorflow" and device == "cpu"
     if not here or SYSTEMS[model].fit:
         return 1
-    return max(1, min(folds, os.cpu_count() or 1, MOST))
+    return max(1, min(folds, joblib.cpu_count(), MOST))
 
 
 def train_side_by_side(
@@ -74,8 +76,9 @@ def train_side_by_side(
             if not stop.is_set():
                 done.put((fold, trainer(fold).run(tell)))
         except BaseException as error:
-            stop.set()
+            # First the cause, then what the others will say of it.
             done.put((fold, error))
+            stop.set()
 
     with ThreadPoolExecutor(count, thread_name_prefix="fold") as pool:
         try:
