@@ -113,9 +113,9 @@ def test_keras_comes_without_its_extras_unless_they_were_asked_for(first):
     source = f"""{first}
 import sys
 from lib import models
-names = ("sklearn", "matplotlib")
+names = ("sklearn", "matplotlib", "jax")
 print(*[name in sys.modules for name in names])
-import matplotlib.pyplot, sklearn.svm
+import jax, matplotlib.pyplot, sklearn.svm
 from keras import wrappers
 try:
     wrappers.SKLearnClassifier(None)
@@ -132,7 +132,7 @@ except ImportError:
     )
     asked = bool(first)
     assert done.stdout.split("\n")[:2] == [
-        f"{asked} {asked}",
+        f"{asked} {asked} {asked}",
         "there" if asked else "not there",
     ]
 
