@@ -23,6 +23,7 @@ def curves(folders, number):
 @pytest.fixture
 def three_threads(monkeypatch):
     monkeypatch.setattr(side_by_side.joblib, "cpu_count", lambda: 3)
+    monkeypatch.setattr(side_by_side, "LEAST_STEPS", 0)
 
 
 @pytest.mark.parametrize("protocol", ["speaker", "paper"])
@@ -140,16 +141,29 @@ def test_several_folds_share_the_cores(given, several):
     assert config.validated(given).folds_side_by_side is several
 
 
-def test_threads_are_for_networks_on_tensorflows_processor(monkeypatch):
+def test_threads_are_for_long_runs_of_networks_on_tensorflows_processor(monkeypatch):
+    long = 10_000
     monkeypatch.setattr(side_by_side.joblib, "cpu_count", lambda: 4)
-    assert side_by_side.workers("timnet", "cpu", 10) == 4
-    assert side_by_side.workers("timnet", "cpu", 3) == 3
-    assert side_by_side.workers("timnet", "gpu", 10) == 1
-    assert side_by_side.workers("svm", "cpu", 10) == 1
+    assert side_by_side.workers("timnet", "cpu", 10, long) == 4
+    assert side_by_side.workers("timnet", "cpu", 3, long) == 3
+    assert side_by_side.workers("timnet", "cpu", 10, 999) == 1
+    assert side_by_side.workers("timnet", "gpu", 10, long) == 1
+    assert side_by_side.workers("svm", "cpu", 10, long) == 1
     monkeypatch.setattr(side_by_side.joblib, "cpu_count", lambda: 64)
-    assert side_by_side.workers("timnet", "cpu", 100) == side_by_side.MOST
+    assert side_by_side.workers("timnet", "cpu", 100, long) == side_by_side.MOST
     monkeypatch.setattr(side_by_side.keras.backend, "backend", lambda: "jax")
-    assert side_by_side.workers("timnet", "cpu", 10) == 1
+    assert side_by_side.workers("timnet", "cpu", 10, long) == 1
+
+
+def test_the_steps_of_a_run_decide_whether_it_is_long(tmp_path, tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        side_by_side, "workers", lambda *given: asked.append(given) or 1
+    )
+    plan, _ = small_plan(tmp_path, tiny)
+    small_run(tmp_path, tiny, epochs=2)
+    steps = sum(-(-len(fold.train) // 8) for fold in plan.folds)
+    assert asked == [("timnet", "cpu", 3, 2 * steps)]
 
 
 # --- several seeds --------------------------------------------------------------------

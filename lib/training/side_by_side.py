@@ -22,13 +22,15 @@ from lib.training.fold import FoldTraining, Outcome
 Report = Callable[[Fold, dict[str, float]], None]
 # Each holds a network, its optimiser and the arrays of a step in memory.
 MOST = 8
+# Every thread compiles a network of its own, which takes as long as some hundred steps.
+LEAST_STEPS = 1000
 
 
 class _StoppedError(Exception):
     """Another fold has failed, or the user has interrupted."""
 
 
-def workers(model: str, device: str, folds: int) -> int:
+def workers(model: str, device: str, folds: int, steps: int) -> int:
     """Return how many folds to train at once; 1 where that is no use.
 
     As many as there are cores that this process may use.
@@ -37,9 +39,10 @@ def workers(model: str, device: str, folds: int) -> int:
         model: The system.
         device: "cpu" or "gpu"; one network after the other on a GPU.
         folds: Number of folds to train.
+        steps: Steps of all of them; for a few, one network is sooner compiled.
     """
     here = keras.backend.backend() == "tensorflow" and device == "cpu"
-    if not here or SYSTEMS[model].fit:
+    if not here or SYSTEMS[model].fit or steps < LEAST_STEPS:
         return 1
     return max(1, min(folds, joblib.cpu_count(), MOST))
 

@@ -99,8 +99,8 @@ def train_seeds(
         workspace: Where the runs' files go.
         device: The device in force, for the manifests.
         fold_parallel: "auto" trains all folds as one vectorised program on JAX,
-            and one fold per core side by side on TensorFlow's CPU; "off" one
-            after the other. The results agree to rounding.
+            and one fold per core side by side on TensorFlow's CPU, unless they
+            are short; "off" one after the other. The results agree to rounding.
         overwrite: Start again from nothing.
         verbose: 0 silent, 1 bars, 2 plain lines.
 
@@ -174,6 +174,15 @@ class _Run:
     def open_folds(self) -> list[Fold]:
         """Return the folds that have no outcome yet."""
         return [fold for fold in self.plan.folds if self.outcome(fold) is None]
+
+    def open_steps(self) -> int:
+        """Return the training steps of those folds, 0 for a system without any."""
+        settings = self.plan.configuration
+        if SYSTEMS[settings["model"]].fit:
+            return 0
+        sizes = [len(fold.train) for fold in self.open_folds()]
+        steps = sum(-(-size // settings["batch_size"]) for size in sizes)
+        return steps * settings["epochs"]
 
     def name(self, fold: Fold) -> str:
         """Return what a user sees of a fold."""
@@ -289,6 +298,7 @@ def _train_run(
             configuration["model"],
             run.document["device"]["name"],
             len(run.open_folds()),
+            run.open_steps(),
         )
     numbers = [fold.number for fold in run.plan.folds]
     entries = dict(zip(numbers, run.document["folds"], strict=True))
