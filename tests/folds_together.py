@@ -18,15 +18,26 @@ from lib.training import fold, parallel
 # Speakers of unequal number, so that folds have unequal numbers of steps.
 DATA = tiny_features(clips=51, speakers=7, signal=0.3)
 
+# As many frames as the largest system needs, and few clips, for the slowest.
+OTHER_DATA = tiny_features(clips=24, frames=40, coefficients=39, speakers=8)
+OTHER_SYSTEMS = {
+    "modified_timnet": {"dilations": 2, "filters": 5},
+    "gm_tcnet": {"filters": 5},
+    "light_sernet": {"width": 0.25},
+    "cpac": {"filters": 4, "capsule_size": 4},
+    "cktim": {"blocks": 1, "filters": 5, "kernel_gain": "mean"},
+    "gru": {"units": 4},
+}
 
-def train(folder, name, how, **given):
+
+def train(folder, name, how, data=DATA, **given):
     """Return predictions, figures of every epoch, and manifest of a run."""
-    folders = small_run(f"{folder}/{name}", DATA, fold_parallel=how, **given)
+    folders = small_run(f"{folder}/{name}", data, fold_parallel=how, **given)
     table = runs.predictions.read(folders.predictions)
     probabilities = table.filter(like="p_").to_numpy(float)
     curves = [
-        np.genfromtxt(folders.curves(number), delimiter=",", names=True)
-        for number in (1, 2, 3)
+        np.atleast_1d(np.genfromtxt(folders.curves(number), delimiter=",", names=True))
+        for number in range(1, 1 + given.get("folds", 3))
     ]
     columns = sorted({"loss", "val_loss"} & set(curves[0].dtype.names))
     losses = np.concatenate([curve[name] for name in columns for curve in curves])
@@ -165,6 +176,18 @@ if __name__ == "__main__":
                     schedule="exponential",
                     schedule_options={"factor": 0.3},
                 ),
+                **{
+                    name: compare(
+                        folder,
+                        name,
+                        data=OTHER_DATA,
+                        model=name,
+                        model_options=options,
+                        epochs=1,
+                        folds=2,
+                    )
+                    for name, options in OTHER_SYSTEMS.items()
+                },
                 "cut": cut_and_resumed(folder, epochs=5, seed=3),
                 "seeds": seeds_together(folder, (5, 6, 7), epochs=4),
                 "halved": halved(folder, epochs=2, seed=4),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lib.paths import REPOSITORY
+from lib.systems import SYSTEMS
 from lib.training import parallel
 from lib.training.clips import Augmentation
 
@@ -44,6 +45,19 @@ def test_together_and_one_by_one_agree(found, what):
     assert one == other
     one, other = result["epochs"]
     assert one == other
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, system in SYSTEMS.items() if not system.fit and name != "timnet"],
+)
+def test_every_network_trains_together(found, name):
+    result = found[name]
+    # CkTIM-net's kernels turn by 25 radians where others turn by one, roundings too.
+    tolerance = 2e-3 if name == "cktim" else 1e-4
+    assert result["probabilities"] < tolerance and result["losses"] < tolerance
+    one, other = result["run ids"]
+    assert one == other and f"-{name}-" in one
 
 
 def test_the_best_epoch_of_every_fold_is_its_own(found):
