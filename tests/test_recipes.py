@@ -20,7 +20,9 @@ from lib.training import schedules
 
 FACTS = REPOSITORY.parent / "shared" / "reference" / "systems.md"
 FOLDER = REPOSITORY / "notebooks" / "recipes"
-FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.yaml"))
+EVERY = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.yaml"))
+OWN = [file for file in EVERY if file.startswith("workbook/")]
+FILES = [file for file in EVERY if file not in OWN]  # what was published
 SIX = ("CASIA", "EMODB", "EMOVO", "IEMOCAP", "RAVDESS", "SAVEE")
 
 
@@ -92,6 +94,19 @@ def test_files_are_what_the_table_of_experiments_makes():
     assert not recipes.stale(made)
     for path, text in made.items():
         assert path.read_text("utf-8") == text, f"{path.name}: run `make recipes`"
+
+
+@pytest.mark.parametrize("file", OWN)
+def test_the_workbooks_own_recipes_run_on_any_corpus_in_a_fifth_of_the_epochs(file):
+    given = parameters(file)
+    assert "corpus" not in given and "protocol" not in given
+    for corpus in ("EMOVO", "RAVDESS"):
+        cfg = config.validated(given | {"corpus": corpus})
+        published = config.validated({"corpus": corpus, "model": given["model"]})
+        assert cfg.protocol_in_force == "speaker"
+        assert cfg.epochs_in_force <= published.epochs_in_force / 5
+    schedules.resolved_options(cfg.schedule, cfg.schedule_options, cfg.epochs_in_force)
+    assert "notebooks/recipes/" + file in (FOLDER / file).read_text("utf-8")
 
 
 def test_a_recipe_that_nothing_makes_is_stale(tmp_path, monkeypatch):
