@@ -262,7 +262,7 @@ def test_the_how_to_adds_a_system_by_one_file_and_one_line(tmp_path):
     name = re.match(r'"(\w+)"', line.strip())[1]
     tiny = tmp_path / "tests" / "run_tiny.py"
     script = tiny.read_text().replace(
-        '"model_options": {"dilations": 2, "filters": 5},', f'"model": "{name}",'
+        "epochs=epochs)", f'epochs=epochs, model="{name}", model_options={{}})'
     )
     assert script != tiny.read_text()
     tiny.write_text(script)
