@@ -276,7 +276,7 @@ def draw_curve(ax, name: str, found: Mapping[str, Any]) -> None:
     ax.errorbar(sizes, medians, spread, fmt="o-", color=BLUE, capsize=3, label=label)
     size, cost = CURVES[name]
     finish(ax, name.capitalize(), size, f"{cost} ({found['unit']})")
-    ax.legend(loc="upper left")
+    ax.legend(loc="best")
 
 
 def draw_systems(ax, found: Mapping[str, Any]) -> None:
@@ -288,13 +288,13 @@ def draw_systems(ax, found: Mapping[str, Any]) -> None:
     for place, (name, one) in enumerate(ordered):
         at = (one["parameters"], one["median"])
         ax.plot(*at, "o", color=BLUE)
-        # The largest have no room on their right.
-        right = name != ordered[-1][0]
+        # Time rises with size: beneath on the right and above on the left is room,
+        # and of neighbours one takes this and one that. The smallest have no left.
+        right = place % 2 == 0 or place == 1
         ax.annotate(
             titles()[name],
             at,
-            # Neighbours write on different sides, or one would cover the other.
-            xytext=(6 if right else -6, -12 if place % 2 else 4),
+            xytext=(6, -12) if right else (-6, 4),
             textcoords="offset points",
             ha="left" if right else "right",
             color=INK,
