@@ -79,9 +79,7 @@ def train_side_by_side(
             if not stop.is_set():
                 done.put((fold, trainer(fold).run(tell)))
         except BaseException as error:
-            # First the cause, then what the others will say of it.
             done.put((fold, error))
-            stop.set()
 
     with ThreadPoolExecutor(count, thread_name_prefix="fold") as pool:
         try:
