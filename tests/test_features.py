@@ -1,5 +1,6 @@
 """Features are those of the published front ends, and are cached by content."""
 
+import concurrent.futures
 import dataclasses
 import io
 import itertools
@@ -17,7 +18,7 @@ import threadpoolctl
 
 from lib import corpora, features
 from lib.corpora.base import Corpus, Tags, Utterance
-from lib.features import egemaps, extraction, signal
+from lib.features import egemaps, extraction, scratch, signal
 from lib.features.official import read_official
 from lib.paths import REPOSITORY
 
@@ -239,6 +240,66 @@ def test_samples_that_are_no_numbers_leave_a_clip_out(clips, corpus, tmp_path):
     soundfile.write(clips[0].path, samples, 16_000, subtype="FLOAT")
     made = features.prepare(corpus, clips, tmp_path, verbose=0)
     assert made.failed == {"0.wav": "holds samples that are not finite numbers"}
+
+
+def in_a_new_thread(work):
+    """What `work` returns in a thread that has extracted nothing before."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+@pytest.mark.parametrize("rate", [22_050, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_what_was_given_out_stays_when_the_next_file_is_read(rate, channels, tmp_path):
+    settings = features.front_end("timnet", {"channels": channels})
+    for seed, name in enumerate(["first.wav", "second.wav"]):
+        rows = [speech_like(1.0, rate, seed + one) for one in range(channels)]
+        soundfile.write(tmp_path / name, np.stack(rows, 1), rate, "PCM_16")
+
+    def everything(name):
+        samples = features.load_audio(tmp_path / name, settings)
+        mel = features.mel_spectrogram(samples[0], settings)
+        return samples, mel, features.cepstrum(samples, settings)
+
+    given = everything("first.wav")
+    before = [array.copy() for array in given]
+    everything("second.wav")
+    for now, then in zip(given, before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize("preset", ["timnet", "timnet_paper", "lightsernet", "cktim"])
+def test_a_clip_has_no_trace_of_the_clip_before(preset):
+    settings = features.front_end(preset)
+    loud = [speech_like(2.0, 22_050, seed) for seed in range(2)]
+    quiet = np.zeros(44_100, np.float32)
+    quiet[20_000:25_000] = speech_like(1.0, 22_050, 2)[:5000]
+    short = speech_like(0.2, 22_050, 3)
+
+    def alone(samples):
+        return in_a_new_thread(lambda: features.cepstrum(samples[None], settings))
+
+    expected = {name: alone(clip) for name, clip in (("q", quiet), ("s", short))}
+    for name, clip in (("q", quiet), ("s", short)):
+        features.cepstrum(np.stack(loud), settings)
+        made = features.cepstrum(clip[None], settings)
+        np.testing.assert_array_equal(made, expected[name])
+
+
+def test_memory_is_used_again_by_its_own_thread_only():
+    first = scratch.scratch("a", (3, 4), np.float32)
+    assert first.shape == (3, 4) and first.dtype == np.float32
+    smaller = scratch.scratch("a", (2,), np.complex128)
+    assert np.shares_memory(first, smaller)
+    assert not np.shares_memory(first, scratch.scratch("b", (3, 4), np.float32))
+    elsewhere = in_a_new_thread(lambda: scratch.scratch("a", (3, 4), np.float32))
+    assert not np.shares_memory(first, elsewhere)
+
+
+def test_memory_of_a_long_recording_is_given_back():
+    large = scratch.LARGEST // 8 + 1
+    ours = scratch.scratch("a", (large,), np.float64)
+    assert not np.shares_memory(ours, scratch.scratch("a", (large,), np.float64))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

@@ -10,15 +10,13 @@ from lib.features.extraction import Extraction, obtain, prepare
 from lib.features.frontend import PRESETS, FrontEnd, front_end, preset_name
 from lib.features.official import adopt_official, import_official, official_tags
 from lib.features.signal import (
-    cepstrum,
     clip_length,
     extract,
     load_audio,
-    mel_filters,
-    mel_spectrogram,
     num_frames,
     pad_or_crop,
 )
+from lib.features.spectrum import cepstrum, mel_filters, mel_spectrogram
 from lib.features.store import (
     FeatureSet,
     feature_path,
