@@ -109,6 +109,7 @@ def _per_branch(function: Callable, given):
     return keras.tree.map_structure(lambda *same: ops.stack(same), *done)
 
 
+@functools.lru_cache(maxsize=64)
 def _operation(delays: tuple[int, ...], epsilon: float):
     """Return convolution and batch normalisation of one branch, with their gradient.
 
@@ -162,7 +163,12 @@ def _operation(delays: tuple[int, ...], epsilon: float):
 
         return (values, mean + bias, variance), gradient
 
-    return operation
+    if keras.backend.backend() != "tensorflow":
+        return operation
+    import tensorflow
+
+    # A function of its own is traced once for all branches and sub-blocks alike.
+    return tensorflow.function(operation, autograph=False)
 
 
 def _average(values, shares):
@@ -172,7 +178,8 @@ def _average(values, shares):
         return ops.sum(values * shares[:, None], axis=(0, 1)) / frames
     # In TensorFlow a product with a row of weights is faster than a sum.
     row = ops.reshape(ops.broadcast_to(shares / frames, (frames, batch)), (1, -1))
-    return ops.matmul(row, ops.reshape(values, (frames * batch, channels)))[0]
+    product = ops.matmul(row, ops.reshape(values, (frames * batch, channels)))
+    return ops.reshape(product, (channels,))
 
 
 def _convolve(signal, kernel, delays):
