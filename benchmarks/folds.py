@@ -8,7 +8,9 @@ A whole run of TIM-Net on random numbers of a corpus's shape is timed: `--epochs
 folds together, compiling included, and `--few` epochs of two folds one after the other.
 What both take without compiling is reckoned from the median epoch after the first. The
 floor is what the operations and the bytes of a step, as XLA counts them, take at the
-rates of the device, in 10^12 operations and bytes a second.
+rates of the device, in 10^12 operations and bytes a second. A device that is far larger
+than the network waits for kernels to start: how many a step has, alone and together, is
+counted too.
 
 On one GPU of the kind H200, for instance:
     KERAS_BACKEND=jax python -m benchmarks.folds --teraflops 67 --terabytes 4.8
@@ -21,6 +23,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +31,8 @@ import time
 from typing import Any
 
 BATCH = 64
+# Of the operations of a compiled program: names for memory that is there.
+STARTS_NOTHING = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
 
 
 def run(shape, name: str, how: str, folds: int, epochs: int) -> tuple[float, float]:
@@ -69,8 +74,17 @@ def run(shape, name: str, how: str, folds: int, epochs: int) -> tuple[float, flo
     return whole, sum(curve["seconds"][1:].median() for curve in curves)
 
 
-def counted(shape) -> dict[str, float]:
-    """Return operations and bytes of one step of one fold, as XLA counts them."""
+def counted(shape, folds: int) -> dict[str, float]:
+    """Return what XLA counts in a compiled step.
+
+    Args:
+        shape: One of `benchmarks.synthetic.SHAPES`.
+        folds: Folds of the step that trains several together.
+
+    Returns:
+        Operations and bytes of a step of one fold; the kernels that a device has to
+        start for it, and those for a step of all folds together.
+    """
     import jax
     import numpy as np
 
@@ -85,17 +99,34 @@ def counted(shape) -> dict[str, float]:
         recipe,
         shape.classes,
     )
-    x = np.zeros((BATCH, *size), np.float32)
-    labels = np.zeros((BATCH, shape.classes), np.float32)
-    lowered = jax.jit(program.step.compute).lower(
-        program.values(), x, labels, np.ones(BATCH, np.float32)
+    given = (
+        program.values(),
+        np.zeros((BATCH, *size), np.float32),
+        np.zeros((BATCH, shape.classes), np.float32),
+        np.ones(BATCH, np.float32),
     )
-    cost = lowered.compile().cost_analysis()
+    alone = jax.jit(program.step.compute).lower(*given).compile()
+    stacked = jax.tree.map(lambda array: np.stack([array] * folds), given)
+    together = jax.jit(jax.vmap(program.step.compute)).lower(*stacked).compile()
+    cost = alone.cost_analysis()
     cost = cost[0] if isinstance(cost, list) else cost
     return {
         "operations_per_step": float(cost["flops"]),
         "bytes_per_step": float(cost["bytes accessed"]),
+        "kernels_per_step": kernels(alone.as_text()),
+        "kernels_per_step_together": kernels(together.as_text()),
     }
+
+
+def kernels(program: str) -> int:
+    """Return how many kernels a compiled program starts, those of a loop once.
+
+    Args:
+        program: Its text, as XLA prints it.
+    """
+    entry = program[program.index("ENTRY ") :]
+    operations = re.findall(r" = .*? ([a-z][a-z-]*)\(", entry)
+    return sum(operation not in STARTS_NOTHING for operation in operations)
 
 
 def figures(
@@ -139,7 +170,7 @@ def figures(
         "one_by_one_seconds": alone,
         "speed_up": alone / together,
         "steps": steps,
-        **counted(shape),
+        **counted(shape, folds),
     }
     floors = [
         found[what] * steps / (rate * 1e12)

@@ -116,7 +116,7 @@ def contend(kind: str, where: str) -> None:
 
 
 def start(kind: str, where: str = "", python: str = "", **more: str):
-    """Return the process of a contender that is ready."""
+    """Return the process of a contender, which says when it is ready."""
     path = str(pathlib.Path(__file__).resolve())
     command = [python or sys.executable, path, "--contender", kind, where]
     folders = [str(pathlib.Path(path).parent.parent), more.pop("packages", "")]
@@ -129,14 +129,21 @@ def start(kind: str, where: str = "", python: str = "", **more: str):
         text=True,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": search} | more,
     )
-    if process.stdout.readline().strip() != "ready":
-        raise SystemExit(f"{kind} did not start; to see why: {' '.join(command)}")
     return process
 
 
 def take_turns(contenders: dict, rounds: int, steps: int) -> dict[str, list[float]]:
-    """Return the milliseconds of every step of every contender, in turns."""
+    """Return the milliseconds of every step of every contender, in turns.
+
+    Raises:
+        SystemExit: If a contender does not start.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
+    for name, process in contenders.items():
+        # They compile side by side, and none is timed before all have.
+        if process.stdout.readline().strip() != "ready":
+            command = " ".join(process.args)
+            raise SystemExit(f"{name} did not start; to see why: {command}")
     for _ in range(rounds):
         for name, process in contenders.items():
             print(steps, file=process.stdin, flush=True)

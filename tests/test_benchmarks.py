@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import curves, fresh, page, suite
+from benchmarks import curves, fresh, page, peers, suite
 from lib.paths import REPOSITORY, write_json
 
 MODULES = {
@@ -239,3 +239,10 @@ def test_every_benchmark_says_how_it_is_used(name):
         text=True,
     )
     assert done.returncode == 0 and f"benchmarks.{name}" in done.stdout
+
+
+def test_a_contender_that_does_not_start_is_named(tmp_path):
+    script = tmp_path / "peer.py"
+    script.write_text("raise ImportError('no network here')\n")
+    with pytest.raises(SystemExit, match=r"PyTorch did not start.*peer\.py"):
+        peers.contest(peer=str(script), backends=())

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks import folds
 from lib.paths import REPOSITORY
 from lib.systems import SYSTEMS
 from lib.training import parallel
@@ -100,3 +101,44 @@ def test_only_on_jax_and_for_networks_whose_clips_stay(monkeypatch):
     assert parallel.possible("timnet", [copied], 10)
     assert not parallel.possible("timnet", [copied, copied], 10)
     assert not parallel.possible("svm", [plain], 10)
+
+
+def test_a_step_of_all_folds_starts_as_many_kernels_as_that_of_one():
+    """A GPU gains by folds together because a step stays one series of kernels."""
+    code = """
+import json
+from benchmarks import folds
+from benchmarks.synthetic import Shape
+print(json.dumps(folds.counted(Shape(64, 16, 3, 4, dilations=2), 5)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["kernels_per_step"] > 50
+    ratio = found["kernels_per_step_together"] / found["kernels_per_step"]
+    assert ratio < 1.1
+
+
+def test_kernels_are_those_of_the_whole_program():
+    text = """
+%fused (p: f32[4]) -> f32[4] {
+  %p = f32[4]{0} parameter(0)
+  ROOT %n = f32[4]{0} negate(%p)
+}
+
+ENTRY %main (a: f32[4], b: f32[4]) -> (f32[4], f32[4]) {
+  %a = f32[4]{0} parameter(0)
+  %b = f32[4]{0} parameter(1), metadata={op_name="add(b)"}
+  %c = f32[4]{0} fusion(%a), kind=kLoop, calls=%fused
+  %d = (f32[4]{0}, f32[4]{0}) custom-call(%a, %c), custom_call_target="f(x)"
+  %e = f32[4]{0} get-tuple-element(%d), index=0
+  ROOT %f = (f32[4]{0}, f32[4]{0}) tuple(%e, %c)
+}
+"""
+    assert folds.kernels(text) == 2
