@@ -143,6 +143,8 @@ def take_turns(contenders: dict, rounds: int, steps: int) -> dict[str, list[floa
         # They compile side by side, and none is timed before all have.
         if process.stdout.readline().strip() != "ready":
             command = " ".join(process.args)
+            for other in contenders.values():
+                other.kill()
             raise SystemExit(f"{name} did not start; to see why: {command}")
     for _ in range(rounds):
         for name, process in contenders.items():

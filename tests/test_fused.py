@@ -1,5 +1,8 @@
 """The fused sub-blocks train as the plain layers do."""
 
+import concurrent.futures
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from keras import layers
 
 from lib import models
 from lib.losses import cross_entropy
-from lib.models import timnet
+from lib.models import fused, timnet
 from lib.models.layers import StackedConv1D, with_lanes
 from lib.training.step import batches, make_step
 
@@ -145,3 +148,42 @@ def test_a_delay_longer_than_the_clip_leaves_the_last_tap():
     assert np.isfinite(trained(network, 2, clips, labels, batch=4)).all()
     moved = np.abs(np.array(layer.kernel) - before).max(axis=(0, 2, 3))
     assert moved[0] == 0 and moved[1] > 0
+
+
+def drawn_anew(weights=None):
+    """Return a small network of which TensorFlow has drawn nothing, and its data."""
+    fused._operation.cache_clear()
+    keras.utils.set_random_seed(0)
+    network = ours(6, 2, True, "relu")
+    if weights is not None:
+        network.set_weights(weights)
+    return network
+
+
+def test_an_operation_is_traced_once_for_all_branches_and_sub_blocks():
+    network = drawn_anew()
+    trained(network, 2, *data(8, 6), batch=8)
+    for dilation in (1, 2):
+        operation = fused._operation((dilation, 0), 1e-3)
+        assert operation.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("turn", range(3))  # it is a matter of chance
+def test_networks_that_are_drawn_at_once_train_as_one_alone(turn):
+    clips, labels = data(8, 6)
+    network = drawn_anew()
+    weights = network.get_weights()
+    expected = trained(network, 3, clips, labels, batch=8)
+    networks = [drawn_anew(weights) for _ in range(3)]
+    start = threading.Barrier(len(networks))
+
+    def train(network):
+        start.wait()
+        return trained(network, 3, clips, labels, batch=8)
+
+    with concurrent.futures.ThreadPoolExecutor(len(networks)) as pool:
+        for losses in pool.map(train, networks):
+            np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    for other in networks:
+        for one, two in zip(other.get_weights(), network.get_weights(), strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-5)

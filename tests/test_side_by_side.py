@@ -11,6 +11,7 @@ from conftest import small_plan, small_run, tiny_features
 
 from lib import config, runs, training
 from lib.device import select
+from lib.models import fused
 from lib.paths import REPOSITORY
 from lib.training import fold as fold_module
 from lib.training import side_by_side
@@ -24,6 +25,7 @@ def curves(folders, number):
 def three_threads(monkeypatch):
     monkeypatch.setattr(side_by_side.joblib, "cpu_count", lambda: 3)
     monkeypatch.setattr(side_by_side, "LEAST_STEPS", 0)
+    fused._operation.cache_clear()  # as in a process that has trained nothing yet
 
 
 @pytest.mark.parametrize("protocol", ["speaker", "paper"])

@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 
-LARGEST = 16 * 2**20  # bytes kept; what is larger comes and goes as usual
+LARGEST = 16 * 2**20  # bytes kept under a name; what is larger comes and goes as usual
 
 
 class _Kept(threading.local):

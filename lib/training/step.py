@@ -8,6 +8,7 @@ anew, in every fold.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 import keras
@@ -17,6 +18,8 @@ from keras import ops
 from lib.models.layers import real_rows
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+_drawing = threading.Lock()
 
 
 def batches(
@@ -108,6 +111,12 @@ class TensorFlowStep(Step):
         return loss / clips, counts
 
     def _compute(self, x, labels, weights):
+        # Runs once, for TensorFlow to draw its graph. Networks share the functions
+        # of `lib.models.fused`, whose gradients TensorFlow draws without a lock.
+        with _drawing:
+            return self._drawn(x, labels, weights)
+
+    def _drawn(self, x, labels, weights):
         variables = self.network.trainable_variables
         with self._tensorflow.GradientTape() as tape:
             with real_rows(weights):
