@@ -36,7 +36,7 @@ FOLD_DILATIONS = 2  # of 8, so that every run compiles in seconds
 ROUNDS = 3
 ROUNDS_OF_FOLDS = 2
 # The slowest systems take seconds for a step.
-STEPS_OF_A_SYSTEM, SECONDS_OF_A_SYSTEM, LEAST_STEPS = 10, 4.0, 2
+STEPS_OF_A_SYSTEM, SECONDS_OF_A_SYSTEM, LEAST_STEPS = 8, 3.0, 3
 
 
 def take_turns(

@@ -1,7 +1,7 @@
 """All folds as one vectorised program on JAX, beside one fold after the other.
 
 usage: KERAS_BACKEND=jax python -m benchmarks.folds [--corpus NAME] [--epochs N]
-                         [--folds N] [--clips N] [--few N]
+                         [--folds N] [--clips N] [--few N] [--dilations N]
                          [--teraflops N --terabytes N]
 
 A whole run of TIM-Net on random numbers of a corpus's shape is timed: `--epochs` of all
@@ -135,6 +135,7 @@ def figures(
     folds: int = 10,
     epochs: int = 500,
     few: int = 3,
+    dilations: int = 0,
     teraflops: float = 0.0,
     terabytes: float = 0.0,
 ) -> dict[str, Any]:
@@ -146,6 +147,7 @@ def figures(
         folds: Folds that train, of ten.
         epochs: Epochs of every fold.
         few: Epochs measured one fold after the other.
+        dilations: TIM-Net's dilations, if not those for the corpus.
         teraflops: The device's operations a second, in 10^12; 0 if unknown.
         terabytes: Its memory's bytes a second, in 10^12; 0 if unknown.
     """
@@ -154,7 +156,9 @@ def figures(
     from benchmarks.synthetic import SHAPES
 
     shape = SHAPES[corpus]
-    shape = dataclasses.replace(shape, clips=clips) if clips else shape
+    shape = dataclasses.replace(
+        shape, clips=clips or shape.clips, dilations=dilations or shape.dilations
+    )
     steps = -(-shape.clips * 9 // 10 // BATCH) * epochs * folds
     whole, epoch = run(shape, corpus, "auto", folds, epochs)
     together = epoch * epochs
@@ -165,6 +169,7 @@ def figures(
         "clips": shape.clips,
         "folds": folds,
         "epochs": epochs,
+        "dilations": shape.dilations,
         "seconds": whole,
         "together_seconds": together,
         "one_by_one_seconds": alone,
@@ -189,10 +194,10 @@ def measure(**given: Any) -> dict[str, Any]:
     """Return `figures` of a small run, by a process of its own on JAX.
 
     Args:
-        **given: Arguments of `figures`; by default few folds, epochs and clips.
+        **given: Arguments of `figures`; by default few of everything.
     """
     root = pathlib.Path(__file__).resolve().parent.parent
-    small = {"folds": 3, "epochs": 4, "few": 4, "clips": 142}
+    small = {"folds": 3, "epochs": 4, "few": 4, "clips": 142, "dilations": 4}
     arguments = [
         f"--{name.replace('_', '-')}={value}" for name, value in (small | given).items()
     ]
@@ -213,7 +218,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.folds")
     parser.add_argument("--json", action="store_true", help="print the figures only")
     parser.add_argument("--corpus", default="EMOVO")
-    for name, value in (("clips", 0), ("folds", 10), ("epochs", 500), ("few", 3)):
+    for name, value in (
+        ("clips", 0),
+        ("folds", 10),
+        ("epochs", 500),
+        ("few", 3),
+        ("dilations", 0),
+    ):
         parser.add_argument(f"--{name}", type=int, default=value)
     for name in ("teraflops", "terabytes"):
         parser.add_argument(f"--{name}", type=float, default=0.0)

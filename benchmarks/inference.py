@@ -78,13 +78,12 @@ def parts(recording: Path, turns: int) -> dict[str, float]:
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def process(*arguments: str, bytecode: str) -> str:
-    """Return what a Python process prints; its bytecode goes to a folder."""
+def process(*arguments: str) -> str:
+    """Return the last line that a Python process prints."""
     environment = {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_CPU_ALLOCATOR_USE_BFC": "true",
         **os.environ,
-        "PYTHONPYCACHEPREFIX": bytecode,
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
@@ -109,12 +108,11 @@ def measure(recording: str = "", turns: int = 100) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = Path(recording).resolve() if recording else noise(folder)
-        cache = str(folder / "bytecode")
         for _ in range(2):
-            first = process("-c", FIRST, bytecode=cache).split()
+            first = process("-c", FIRST).split()
         module = ("-m", "benchmarks.inference")
         child = (*module, "--parts", str(path), "--turns", str(turns))
-        result = json.loads(process(*child, bytecode=cache))
+        result = json.loads(process(*child))
     wall, processor = map(float, first)
     return result | {
         "first_prediction_s": wall,

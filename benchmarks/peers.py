@@ -161,7 +161,7 @@ def contest(
     official_packages: str = "",
     peer: str = "",
     peer_python: str = "",
-    rounds: int = 6,
+    rounds: int = 5,
     steps: int = 5,
     backends: Sequence[str] = tuple(OURS),
 ) -> dict[str, list[float]]:
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--official-packages", default="")
     parser.add_argument("--peer", default="")
     parser.add_argument("--peer-python", default="")
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5)
     chosen = vars(parser.parse_args())
     if contender := chosen.pop("contender"):
