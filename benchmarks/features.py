@@ -181,7 +181,7 @@ def memory(folder: Path) -> dict[str, float]:
 
 
 def measure(
-    official: str = "", corpus: str = "", clips: int = 200, rounds: int = 3
+    official: str = "", corpus: str = "", clips: int = 100, rounds: int = 3
 ) -> dict[str, float]:
     """Return clips per second, their ratio, the difference and the memory.
 
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     parser.add_argument("--official", default="")
     parser.add_argument("--corpus", default="")
-    parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     if chosen.contender:
