@@ -91,7 +91,7 @@ lab: setup ## open the notebooks in JupyterLab
 board: setup ## open TensorBoard on the training logs
 	@$(RUN) -m tensorboard.main --logdir logs
 
-bench: setup ## run all benchmarks and compare with their targets (about 20 minutes)
+bench: setup ## run all benchmarks and compare with their targets (about 15 minutes)
 	@$(RUN) -m benchmarks.suite
 
 bench-step: setup ## time one training step, as 02_train runs it

@@ -89,6 +89,7 @@ def counted(shape, folds: int) -> dict[str, float]:
     import numpy as np
 
     from lib import models
+    from lib.training import parallel
     from lib.training.program import Program, Recipe
 
     recipe = Recipe(1, BATCH, 1e-3, 0.93, 0.98, 1e-8, 0.1)
@@ -99,15 +100,16 @@ def counted(shape, folds: int) -> dict[str, float]:
         recipe,
         shape.classes,
     )
-    given = (
-        program.values(),
-        np.zeros((BATCH, *size), np.float32),
-        np.zeros((BATCH, shape.classes), np.float32),
-        np.ones(BATCH, np.float32),
-    )
-    alone = jax.jit(program.step.compute).lower(*given).compile()
-    stacked = jax.tree.map(lambda array: np.stack([array] * folds), given)
-    together = jax.jit(jax.vmap(program.step.compute)).lower(*stacked).compile()
+    state = program.values()
+    clips = np.zeros((BATCH, *size), np.float32)
+    labels = np.zeros((BATCH, shape.classes), np.float32)
+    weights = np.ones(BATCH, np.float32)
+    step = jax.jit(program.step.compute)
+    alone = step.lower(state, clips, labels, weights).compile()
+    each = (np.arange(BATCH), labels, weights, np.float32(1e-3))
+    states, each = jax.tree.map(lambda a: np.stack([a] * folds), (state, each))
+    step = jax.jit(parallel.stacked_step(program))
+    together = step.lower(states, clips, *each).compile()
     cost = alone.cost_analysis()
     cost = cost[0] if isinstance(cost, list) else cost
     return {

@@ -83,8 +83,7 @@ def process(*arguments: str) -> str:
     environment = {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_CPU_ALLOCATOR_USE_BFC": "true",
-        **os.environ,
-    }
+    } | os.environ
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         [sys.executable, *arguments],

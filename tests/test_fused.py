@@ -151,7 +151,7 @@ def test_a_delay_longer_than_the_clip_leaves_the_last_tap():
 
 
 def drawn_anew(weights=None):
-    """Return a small network of which TensorFlow has drawn nothing, and its data."""
+    """Return a small network of which TensorFlow has drawn nothing."""
     fused._operation.cache_clear()
     keras.utils.set_random_seed(0)
     network = ours(6, 2, True, "relu")

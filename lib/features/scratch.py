@@ -24,7 +24,9 @@ class _Kept(threading.local):
 _kept = _Kept()
 
 
-def scratch(name: str, shape: tuple[int, ...], dtype: np.typing.DTypeLike):
+def scratch(
+    name: str, shape: tuple[int, ...], dtype: np.typing.DTypeLike
+) -> np.ndarray:
     """Return an array to write to, its content whatever was left there.
 
     It is overwritten as soon as the same thread asks for the same name: never

@@ -140,8 +140,7 @@ class _Together:
         self.program: Program = trainings[0].program
         self.size = self.program.recipe.batch_size
         self.store = _Store.of(trainings)
-        each = (0, None, 0, 0, 0, 0)
-        self._step = jax.jit(jax.vmap(self._one_step, in_axes=each), donate_argnums=0)
+        self._step = jax.jit(stacked_step(self.program), donate_argnums=0)
         self._answers = jax.jit(jax.vmap(self._one_answer, in_axes=(0, None, 0)))
         self._better = jax.jit(jax.vmap(_chosen), donate_argnums=0)
 
@@ -310,24 +309,37 @@ class _Together:
             progress.best = self.program.state()
         self.program.assign(jax.tree.map(lambda a: a[index], state))
 
-    def _one_step(self, state, clips, rows, labels, weights, rate):
-        """Train one fold for one step; without real rows, nothing changes."""
-        from jax import numpy
-
-        asked = self.program.with_learning_rate(state, rate)
-        after, loss, confusions = self.program.step.compute(
-            asked, clips[rows], labels, weights
-        )
-        real = weights.sum() > 0
-        loss = numpy.where(real, loss, 0.0)
-        return _chosen(state, after, real), loss, confusions
-
     def _one_answer(self, state, clips, rows):
         """Return the probabilities of some clips by one fold's network."""
         trainable, others = self.program.answering(state)
         return self.program.network.stateless_call(
             trainable, others, clips[rows], training=False
         )[0]
+
+
+def stacked_step(program: Program) -> Callable:
+    """Return the function that trains folds for one step.
+
+    Its arguments are the folds' states, the clips of the corpus, which all share, and
+    of each fold the indices of its batch, labels, weights and learning rate. It
+    returns the states, losses and confusions. A fold without real rows stays as it is.
+
+    Args:
+        program: The program of the folds.
+    """
+    import jax
+    from jax import numpy
+
+    def one(state, clips, rows, labels, weights, rate):
+        asked = program.with_learning_rate(state, rate)
+        after, loss, confusions = program.step.compute(
+            asked, clips[rows], labels, weights
+        )
+        real = weights.sum() > 0
+        loss = numpy.where(real, loss, 0.0)
+        return _chosen(state, after, real), loss, confusions
+
+    return jax.vmap(one, in_axes=(0, None, 0, 0, 0, 0))
 
 
 def _chosen(old: State, new: State, take: Any) -> State:
