@@ -34,6 +34,7 @@ from lib.features.store import (
     save,
 )
 
+CLIPS_AT_A_TIME = 8  # given to a thread
 _ALWAYS = ("librosa", "soxr", "soundfile", "numpy", "scipy")
 # The packages whose versions decide the numbers of each kind of front end.
 _PACKAGES = {"cepstrum": _ALWAYS, "egemaps": (*_ALWAYS, "opensmile")}
@@ -95,7 +96,7 @@ def prepare(
     settings = front_end(preset, options)
     name = preset_name(preset, options)
     target = feature_path(folder, corpus.name, name)
-    workers = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
+    workers = _in_threads(jobs)
     if not overwrite and (cached := _cached(target, corpus, utterances, workers)):
         return cached
     length = clip_length(settings, corpus)
@@ -128,6 +129,21 @@ def prepare(
     features = _assemble(corpus, kept, rows.array(), name, settings, about)
     save(target, features)
     return Extraction(target, features, len(kept), failed)
+
+
+def _in_threads(jobs: int) -> joblib.Parallel:
+    """Return what calls functions in threads and yields their results in order.
+
+    Several clips at a time: whenever a thread asks for work, all others that need
+    the interpreter wait.
+    """
+    return joblib.Parallel(
+        n_jobs=jobs,
+        prefer="threads",
+        return_as="generator",
+        batch_size=CLIPS_AT_A_TIME,
+        pre_dispatch=f"{4 * CLIPS_AT_A_TIME} * n_jobs",
+    )
 
 
 class _Rows:

@@ -41,8 +41,6 @@ def load_audio(source: Path | typing.BinaryIO, settings: FrontEnd) -> np.ndarray
     samples, rate = _pcm_16(source) or _any_audio(source)
     if not len(samples):
         raise ValueError("holds no samples")
-    if not np.isfinite(samples).all():
-        raise ValueError("holds samples that are not finite numbers")
     channels = samples.T
     if settings.channels == 1 and len(channels) > 1:
         channels = channels.mean(axis=0, keepdims=True)
@@ -58,9 +56,12 @@ def load_audio(source: Path | typing.BinaryIO, settings: FrontEnd) -> np.ndarray
 def _any_audio(source: Path | typing.BinaryIO) -> tuple[np.ndarray, int]:
     """Return samples (n, channels) in [-1, 1], float32, and their rate."""
     try:
-        return soundfile.read(source, dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"not readable as audio: {error.error_string}") from error
+    if not np.isfinite(samples).all():
+        raise ValueError("holds samples that are not finite numbers")
+    return samples, rate
 
 
 def _pcm_16(source: Path | typing.BinaryIO) -> tuple[np.ndarray, int] | None:

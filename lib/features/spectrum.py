@@ -50,23 +50,27 @@ def _heard(samples: np.ndarray, settings: FrontEnd) -> slice:
 
     The frames beside them, as a padded clip has, have a spectrum of zeros.
     """
-    sounding = samples != 0
-    if not sounding.any():
+    sounding = (samples != 0).tobytes()
+    first, last = sounding.find(1), sounding.rfind(1)
+    if first < 0:
         return slice(0, 0)
-    first = int(sounding.argmax())
-    last = len(samples) - 1 - int(sounding[::-1].argmax())
     hop = settings.hop_samples
     return slice(max(0, (first - settings.fft_samples) // hop + 1), last // hop + 1)
 
 
 def _padded(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
-    """Return a signal as its frames are cut from it, the first one at its start."""
+    """Return a signal as its frames are cut from it, the first one at its start.
+
+    In double precision, as the window is: a sample is in several frames, and would
+    be turned into it in each.
+    """
     size = settings.fft_samples
     if settings.padding == "constant":
-        padded = scratch("padded", (len(samples) + 2 * (size // 2),), samples.dtype)
+        padded = scratch("padded", (len(samples) + 2 * (size // 2),), np.float64)
         padded[: size // 2] = padded[size // 2 + len(samples) :] = 0
         padded[size // 2 : size // 2 + len(samples)] = samples
         return padded
+    samples = samples.astype(np.float64)
     if settings.padding != "none":
         return np.pad(samples, size // 2, mode=settings.padding)
     if len(samples) < size:
