@@ -199,7 +199,7 @@ def measure(**given: Any) -> dict[str, Any]:
         **given: Arguments of `figures`; by default few of everything.
     """
     root = pathlib.Path(__file__).resolve().parent.parent
-    small = {"folds": 3, "epochs": 4, "few": 4, "clips": 142, "dilations": 4}
+    small = {"folds": 3, "epochs": 4, "few": 4, "clips": 142, "dilations": 2}
     arguments = [
         f"--{name.replace('_', '-')}={value}" for name, value in (small | given).items()
     ]
