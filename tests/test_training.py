@@ -90,10 +90,14 @@ def test_the_saved_network_is_the_tested_one(tmp_path, tiny):
         )
 
 
-def test_the_tested_epoch_is_the_best_on_validation_and_the_last_is_kept(tmp_path):
+@pytest.mark.parametrize("weight_average", [0.0, 0.8])
+def test_the_tested_epoch_is_the_best_on_validation_and_the_last_is_kept(
+    tmp_path, weight_average
+):
     hard = tiny_features(signal=0.1)
     epochs = 12
-    folders = run(tmp_path, hard, epochs=epochs, learning_rate=0.05)
+    given = {"learning_rate": 0.05, "weight_average": weight_average}
+    folders = run(tmp_path, hard, epochs=epochs, **given)
     cfg = config.validated({"folds": 3})
     folds = training.make_folds(cfg, hard)
     earlier = 0
