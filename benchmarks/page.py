@@ -284,24 +284,21 @@ def draw_systems(ax, found: Mapping[str, Any]) -> None:
     from lib.plots.look import BLUE, INK, finish, halo
 
     logarithmic(ax)
-    ordered = sorted(found["systems"].items(), key=lambda item: item[1]["parameters"])
-    for place, (name, one) in enumerate(ordered):
+    for name, one in found["systems"].items():
         at = (one["parameters"], one["median"])
         ax.plot(*at, "o", color=BLUE)
-        # Time rises with size: beneath on the right and above on the left is room,
-        # and of neighbours one takes this and one that. The smallest have no left.
-        right = place % 2 == 0 or place == 1
         ax.annotate(
             titles()[name],
             at,
-            xytext=(6, -12) if right else (-6, 4),
+            xytext=(7, 0),
             textcoords="offset points",
-            ha="left" if right else "right",
+            va="center",
             color=INK,
             fontsize=9,
             path_effects=halo(),
         )
     ax.margins(0.12)
+    ax.set_xlim(right=2.5 * ax.get_xlim()[1])  # room for the name of the largest
     cost = f"time of a step of {BATCH} clips ({found['unit']})"
     finish(ax, "Systems", "trainable parameters", cost)
 
