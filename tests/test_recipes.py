@@ -8,9 +8,10 @@ import re
 import nbformat
 import pytest
 import yaml
+from conftest import tiny_features
 from papermill.iorw import read_yaml_file
 
-from lib import augment, config, corpora, features, losses, models
+from lib import augment, config, corpora, features, losses, models, training
 from lib.paths import REPOSITORY
 from lib.protocols import PROTOCOLS
 from lib.runs.published import load_published
@@ -94,6 +95,18 @@ def test_files_are_what_the_table_of_experiments_makes():
     assert not recipes.stale(made)
     for path, text in made.items():
         assert path.read_text("utf-8") == text, f"{path.name}: run `make recipes`"
+
+
+@pytest.mark.parametrize("file", OWN)
+def test_the_workbooks_own_recipes_forget_their_first_weights_even_on_few_clips(file):
+    # Some 50 clips train. Too slow an average is refused, whatever the corpus.
+    data = tiny_features(clips=72)
+    cfg = config.validated(parameters(file) | {"corpus": "EMOVO"})
+    steps = training.resolve(cfg, data, {})["epochs"] * min(
+        math.ceil(len(fold.train) / cfg.batch_size_in_force)
+        for fold in training.make_folds(cfg, data)
+    )
+    assert cfg.weight_average**steps < 0.05
 
 
 @pytest.mark.parametrize("file", OWN)
