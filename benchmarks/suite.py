@@ -161,10 +161,11 @@ def now() -> str:
 
 
 def code() -> dict[str, Any]:
-    """Return the commit, and whether files differ from it."""
+    """Return the commit, and whether other files than the results differ from it."""
     from lib.runs import manifest
 
-    return manifest.git_state()
+    # They are written after every part, and make no other code of the next.
+    return manifest.git_state(RESULTS.relative_to(fresh.REPOSITORY).as_posix())
 
 
 def machine() -> dict[str, Any]:

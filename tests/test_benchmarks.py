@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from benchmarks import curves, fresh, page, peers, suite
+from lib import paths
 from lib.paths import REPOSITORY, write_json
 
 MODULES = {
@@ -246,3 +247,26 @@ def test_a_contender_that_does_not_start_is_named(tmp_path):
     script.touch()  # without a network in it
     with pytest.raises(SystemExit, match=r"PyTorch did not start.*peer\.py"):
         peers.contest(peer=str(script), backends=())
+
+
+def test_results_that_were_just_written_do_not_make_the_code_changed(
+    tmp_path, monkeypatch
+):
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", "-C", tmp_path, *who, *words], check=True)
+
+    results, code = tmp_path / "results" / "last.json", tmp_path / "code.py"
+    results.parent.mkdir()
+    for file in (results, code):
+        file.write_text("1")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "first")
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(suite.fresh, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(suite, "RESULTS", results)
+    results.write_text("2")
+    assert suite.code()["changed"] is False
+    code.write_text("2")
+    assert suite.code()["changed"] is True

@@ -113,15 +113,20 @@ def environment() -> dict[str, str]:
     }
 
 
-def git_state() -> dict[str, Any]:
-    """Return the commit of the workbook and whether its files were changed."""
+def git_state(*aside: str) -> dict[str, Any]:
+    """Return the commit of the workbook and whether its files were changed.
+
+    Args:
+        aside: Files whose changes do not count, relative to the repository.
+    """
     command = ["git", "-C", str(paths.REPOSITORY)]
     try:
         commit = subprocess.run(
             [*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         )
         status = subprocess.run(
-            [*command, "status", "--porcelain", "--untracked-files=no"],
+            [*command, "status", "--porcelain", "--untracked-files=no", "--", "."]
+            + [f":(exclude){path}" for path in aside],
             capture_output=True,
             text=True,
             check=True,
