@@ -474,6 +474,64 @@ def test_many_files_with_one_fault_are_one_problem(release):
     assert "11 more" in report.problems[0].message
 
 
+def test_two_copies_that_cannot_be_read_are_not_the_same(release):
+    for folder in ("wav", "again/wav"):
+        (release / folder).mkdir(parents=True, exist_ok=True)
+        (release / folder / "03a01Wa.wav").write_bytes(b"no audio " * 40)
+    report = corpora.check(EMODB, release)
+    assert ("error", "duplicate", ("again/wav/03a01Wa.wav",)) in outline(report)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The number of files that were decoded."""
+    calls = []
+    decode = audio_checks._decode
+    monkeypatch.setattr(
+        audio_checks, "_decode", lambda *args: calls.append(1) or decode(*args)
+    )
+    return calls
+
+
+def test_a_second_check_decodes_only_what_is_new(release, tmp_path, decoded):
+    cache = tmp_path / "checked" / "EMODB.json"
+    first = corpora.check(EMODB, release, cache=cache)
+    assert len(decoded) == 35
+    pd.testing.assert_frame_equal(
+        corpora.check(EMODB, release, cache=cache).clips, first.clips
+    )
+    assert len(decoded) == 35
+    assert "content" in first.clips and first.clips["content"].nunique() == 35
+    # The rules are applied anew: another file under an old name is noticed.
+    shutil.copy(release / "wav" / "10a01Ta.wav", release / FIRST)
+    (release / "wav" / "08a01Wa.wav").write_bytes(b"no audio")
+    report = corpora.check(EMODB, release, cache=cache)
+    assert {kind for _, kind, _ in outline(report)} == {"mislabelled", "unreadable"}
+    assert report.clips.set_index("file").loc["wav/08a01Wa.wav", "content"] == ""
+    # A file that cannot be read is tried again each time.
+    assert len(decoded) == 36
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: text.replace('"version": "', '"version": "0.'),
+        lambda text: text.replace('"frames": ', '"frames": "many", "x": ', 1),
+        lambda text: text.replace('"sample_rate": 16000', '"sample_rate": "16"', 1),
+    ],
+)
+def test_a_damaged_or_foreign_cache_is_made_again(copy, tmp_path, decoded, damage):
+    cache = tmp_path / "checked.json"
+    corpora.check(PLAIN, copy, cache=cache)
+    whole = cache.read_text()
+    cache.write_text(damage(whole))
+    assert cache.read_text() != whole
+    assert corpora.check(PLAIN, copy, cache=cache).ok
+    assert len(decoded) == 70 and cache.read_text() == whole
+
+
 # One file, in every way it can be stored.
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import json
 import math
 import struct
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import soundfile
 
+from lib.paths import write_json
+
+# What is stored of a file holds for this code and this decoder.
+VERSION = f"1, libsndfile {soundfile.__libsndfile_version__}"
 # No utterance lasts ten minutes, and a damaged header may declare years.
 LONGEST_SECONDS = 600
 # Full-scale peaks touch one sample, at most two; a clipped one is flat.
@@ -66,11 +73,14 @@ class Inspection:
         return 20 * math.log10(self.peak) if self.peak != 0 else -math.inf
 
 
-def inspect_file(path: Path) -> Inspection:
+def inspect_file(
+    path: Path, known: Mapping[str, Inspection] = MappingProxyType({})
+) -> Inspection:
     """Read one file once and say what it holds.
 
     Args:
         path: The file.
+        known: Inspections by SHA-256; a file with one of these is not decoded.
 
     Returns:
         The inspection; a file that cannot be read is described, not raised.
@@ -80,21 +90,64 @@ def inspect_file(path: Path) -> Inspection:
     except OSError as error:
         reason = f"cannot be opened ({error.strerror or error})"
         return Inspection("unreadable", reason)
-    known = Inspection(
-        sha256=hashlib.sha256(content).hexdigest(), flac=content[:4] == b"fLaC"
-    )
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 in known:
+        return known[sha256]
+    start = Inspection(sha256=sha256, flac=content[:4] == b"fLaC")
     if not content:
-        return dataclasses.replace(known, fault="empty", reason="holds no bytes")
+        return dataclasses.replace(start, fault="empty", reason="holds no bytes")
     declared, present = wav_data_size(content)
     try:
-        found = _decode(content, known)
+        found = _decode(content, start)
     except (soundfile.LibsndfileError, MemoryError, ValueError) as error:
         fault, reason = _why_unreadable(content, error)
-        return dataclasses.replace(known, fault=fault, reason=reason)
+        return dataclasses.replace(start, fault=fault, reason=reason)
     if declared > present:
         reason = f"declares {declared:,} bytes of audio but holds {present:,}"
         return dataclasses.replace(found, fault="truncated", reason=reason)
     return found
+
+
+def read_inspections(path: Path) -> dict[str, Inspection]:
+    """Return the stored inspections by SHA-256; none where they are of no use.
+
+    Args:
+        path: A file that `write_inspections` wrote, by this version or another.
+    """
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        if stored["version"] != VERSION:
+            return {}
+        known = {
+            sha256: Inspection(sha256=sha256, **fields)
+            for sha256, fields in stored["files"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    return known if all(map(_is_sound, known.values())) else {}
+
+
+def _is_sound(seen: Inspection) -> bool:
+    """Tell whether every value has the type that it should have."""
+    return all(
+        isinstance(getattr(seen, field.name), type(field.default))
+        for field in dataclasses.fields(seen)
+    )
+
+
+def write_inspections(path: Path, inspections: Iterable[Inspection]) -> None:
+    """Store inspections, but for files that could not be read: they may be mended.
+
+    Args:
+        path: The file to write.
+        inspections: What files hold.
+    """
+    files = {}
+    for seen in inspections:
+        if not seen.fault:
+            fields = dataclasses.asdict(seen)
+            files[fields.pop("sha256")] = fields
+    write_json(path, {"version": VERSION, "files": files})
 
 
 def wav_data_size(content: bytes) -> tuple[int, int]:

@@ -120,6 +120,7 @@ def clip_table(clips: Sequence[Clip]) -> pd.DataFrame:
             "original": clip.original,
             "usable": clip.usable,
             "sha256": clip.seen.sha256,
+            "content": clip.seen.content,
         }
         for clip in clips
     ]

@@ -53,13 +53,14 @@ def second_copies(clips: Sequence[Clip], copies: Sequence[Clip]) -> Iterator[Pro
     used = {clip.key: clip for clip in clips}
     same, unlike = [], []
     for copy in copies:
-        equal = copy.seen.content == used[copy.key].seen.content
+        # The samples of files that cannot be read are not known to be equal.
+        equal = copy.usable and copy.seen.content == used[copy.key].seen.content
         (same if equal else unlike).append(copy)
     for severity, group, what, fix in (
         (
             "error",
             unlike,
-            "The same name twice with different audio",
+            "The same name twice, the audio being different or not readable",
             "Keep the one from an original copy and remove the other.",
         ),
         ("warning", same, "The same utterance twice", "Remove the second copies."),

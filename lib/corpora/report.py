@@ -30,7 +30,8 @@ class Report:
         clips: Table with one row per utterance: file, label, speaker, sex, text,
             key, seconds, sample_rate, channels, encoding, peak_dbfs, clipped
             (samples), original (True, False, or missing where it cannot be told),
-            usable, sha256.
+            usable, sha256 (of the bytes), content (hash of the decoded samples, ""
+            where they cannot be read).
     """
 
     corpus: str
