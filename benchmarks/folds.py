@@ -61,7 +61,7 @@ def run(shape, name: str, how: str, folds: int, epochs: int) -> tuple[float, flo
         chosen = training.make_folds(cfg, data)[:folds]
         begun = time.perf_counter()
         folders = training.train(
-            training.resolve(cfg, data, {}),
+            training.resolve(cfg, data),
             data,
             chosen,
             cfg.folders,

@@ -46,7 +46,7 @@ def scores(parameters: dict, seeds: Sequence[int]) -> dict[int, dict]:
     corpus, data = features.obtain(given[0])
     plans = [
         training.Plan(
-            training.resolve(cfg, data, {"dilations": corpus.dilations}),
+            training.resolve(cfg, data),
             training.make_folds(cfg, data),
         )
         for cfg in given

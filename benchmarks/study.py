@@ -46,7 +46,7 @@ def ours(folder: str, epochs: int) -> dict[str, float]:
     machine = select("cpu", side_by_side=cfg.folds_side_by_side)
     begun = time.perf_counter()
     training.train(
-        training.resolve(cfg, data, {}),
+        training.resolve(cfg, data),
         data,
         training.make_folds(cfg, data),
         cfg.folders,

@@ -73,9 +73,11 @@ def feature_set(
         "settings": None,
         "labels": names,
         "counts": dict(zip(names, counts.tolist(), strict=True)),
-        "left_out": {},
+        "clip_samples": 0,
+        "dilations": 8,
         "failed": {},
         "audio_sha256": "",
+        "data_sha256": array_hash(x),
         "x_sha256": array_hash(x),
         "hop_seconds": 0.02,
     }
@@ -118,7 +120,7 @@ def train(
             }
         )
         training.train(
-            training.resolve(cfg, data, {}),
+            training.resolve(cfg, data),
             data,
             training.make_folds(cfg, data)[:only],
             cfg.folders,

@@ -12,11 +12,12 @@ import difflib
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from lib import paths
 from lib.systems import SYSTEMS
@@ -40,6 +41,31 @@ OWN_EPOCHS, OWN_BATCH_SIZE = 500, 64
 OWN_EPOCHS_DEMO, OWN_BATCH_SIZE_DEMO = 20, 16
 # Official weights were trained and have to be tested on random folds.
 OWN_PROTOCOL, OWN_PROTOCOL_OF_WEIGHTS = "speaker", "paper"
+# What decides how a network is trained; a system without epochs has none of it.
+TRAINING = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "beta_1",
+    "beta_2",
+    "epsilon",
+    "schedule",
+    "schedule_options",
+    "early_stopping",
+    "weight_average",
+    "label_smoothing",
+    "loss",
+    "loss_options",
+)
+DECIDE_A_RUN = frozenset(
+    (
+        *("corpus", "features", "feature_options", "model", "model_options"),
+        *("protocol", "folds", "seed", "augmentation", "augmentation_options"),
+        *TRAINING,
+    )
+)
+# How papermill writes numbers that JSON lacks.
+_NO_NUMBERS = ("float('nan')", "float('inf')", "float('-inf')")
 
 
 class Parameters(BaseModel):
@@ -135,6 +161,34 @@ class Parameters(BaseModel):
         "", description="layout of the files in weights_dir"
     )
 
+    _given: frozenset[str] = PrivateAttr(frozenset())
+
+    @property
+    def given(self) -> frozenset[str]:
+        """Names of the parameters that the user has set."""
+        return self._given
+
+    def with_given(self, names: Iterable[str]) -> Parameters:
+        """Return the same parameters, these of them set by the user."""
+        copy = self.model_copy()
+        copy._given = frozenset(names)
+        return copy
+
+    def arguments(self, *names: str) -> str:
+        """Return the given parameters among some as papermill takes them."""
+        words = []
+        for name in names:
+            value = getattr(self, name)
+            if name not in self.given:
+                continue
+            if isinstance(value, str):
+                words += ["-r", name, value]
+            elif isinstance(value, Mapping):
+                words += ["-y", json.dumps({name: value})]
+            else:
+                words += ["-p", name, str(value)]
+        return shlex.join(words)
+
     @property
     def folders(self) -> paths.Workspace:
         """The workspace that `workspace` and `datasets_dir` describe."""
@@ -187,11 +241,15 @@ class Parameters(BaseModel):
         )
 
 
+_NAMES = frozenset(Parameters.model_fields)
+
+
 def validated(values: Mapping[str, Any]) -> Parameters:
     """Return the parameters, or say everything that is wrong with them.
 
     Args:
-        values: Parameter names and values; missing ones take their defaults.
+        values: Parameter names and values, which count as given; missing ones take
+            their defaults.
 
     Raises:
         ValueError: For a wrong type, a value out of range or an unknown name.
@@ -199,7 +257,7 @@ def validated(values: Mapping[str, Any]) -> Parameters:
             and, for an unknown name, the nearest known one.
     """
     try:
-        return Parameters(**values)
+        return Parameters(**values).with_given(values)
     except ValidationError as error:
         lines = [_explain(fault) for fault in error.errors()]
         raise ValueError("\n".join(lines)) from None
@@ -259,67 +317,138 @@ def with_defaults(
     return known | dict(chosen)
 
 
-def from_notebook(namespace: Mapping[str, Any]) -> Parameters:
-    """Validate the parameters that a notebook's cells have set so far.
+def from_notebook(
+    namespace: Mapping[str, Any], *, selects_a_run: bool = False
+) -> Parameters:
+    """Validate the parameters of a notebook.
+
+    They are read from the cells that were run, not from variables, so that this can
+    be run again at any time. A parameter is given if papermill has set it, or if it
+    is no longer the default of the cell.
 
     Args:
-        namespace: The notebook's `globals()`. Under IPython its history `In`
-            tells which names the parameter cells assign, so that variables of
-            later cells are not mistaken for parameters when this cell is run
-            again. Elsewhere every public name with a plain value counts.
+        namespace: The notebook's `globals()`, with IPython's history `In`. Without
+            a history, every public name with a plain value counts as given.
+        selects_a_run: Whether the notebook also takes the parameters that decide
+            a run, to choose among the finished ones.
 
     Returns:
         The validated parameters; those the notebook leaves out have defaults.
 
     Raises:
-        ValueError: As `validated`.
+        ValueError: As `validated`; if a cell sets a parameter to anything but a
+            plain value; or for a parameter that this notebook has no use for.
     """
-    if isinstance(namespace.get("In"), list):
-        names = _assigned_in_parameter_cells(namespace["In"])
-    else:
+    if not isinstance(namespace.get("In"), list):
         plain = (str, int, float, list, dict, tuple, type(None))
-        names = {
-            name
-            for name, value in namespace.items()
-            if not name.startswith("_") and isinstance(value, plain)
-        }
-    return validated({name: namespace[name] for name in names if name in namespace})
+        return validated(
+            {
+                name: value
+                for name, value in namespace.items()
+                if not name.startswith("_") and isinstance(value, plain)
+            }
+        )
+    shown, values, injected = _read_cells(namespace["In"])
+    parameters = validated(values)
+    defaults = Parameters()
+    given = injected | {
+        name for name in values if values[name] != getattr(defaults, name)
+    }
+    usable = shown | DECIDE_A_RUN if selects_a_run else shown
+    if useless := sorted(given - usable):
+        raise ValueError(
+            f"this notebook has no use for {', '.join(useless)}; it takes "
+            f"{', '.join(sorted(usable))}"
+        )
+    return parameters.with_given(given)
 
 
-def _assigned_in_parameter_cells(cells: list[str]) -> set[str]:
-    """Return the names assigned by the notebook's and papermill's parameter cells.
+def _read_cells(cells: Sequence[str]) -> tuple[set[str], dict[str, Any], set[str]]:
+    """Read the parameters from the cells that were run, in their order.
 
-    A parameter cell is made of assignments alone and either sets a known
-    parameter or carries the heading that papermill gives the cell it injects.
+    The cell of parameters has their types; a cell by papermill has its heading; any
+    other cell may set a parameter too.
+
+    Returns:
+        The notebook's own parameters, the values, and the names set by papermill.
     """
-    names: set[str] = set()
+    shown: set[str] = set()
+    values: dict[str, Any] = {}
+    injected: set[str] = set()
     for source in cells:
         try:
             statements = ast.parse(source).body
         except SyntaxError:  # a cell with IPython magic
             continue
-        targets = [_target(statement) for statement in statements]
-        if not targets or None in targets:
-            continue
-        injected = source.lstrip().startswith("# Parameters")
-        if injected or set(targets) & set(Parameters.model_fields):
-            names.update(targets)
-    return names
+        own = any(
+            isinstance(item, ast.AnnAssign) and _assigned(item) & _NAMES
+            for item in statements
+        )
+        by_papermill = source.lstrip().startswith("# Parameters")
+        if own:
+            shown, values, injected = set(), {}, set()
+        for statement in statements:
+            names = _assigned(statement)
+            if not (own or by_papermill or names & _NAMES):
+                continue
+            if isinstance(statement, ast.Expr) and isinstance(
+                statement.value, ast.Constant
+            ):
+                continue  # a text that explains
+            values |= _literal(statement)
+            shown |= names if own else set()
+            injected |= names if by_papermill else set()
+    if not shown:
+        raise ValueError("run the cell of parameters first, then this one")
+    return shown, values, injected
 
 
-def _target(statement: ast.stmt) -> str | None:
-    """Return the name that a plain assignment of a literal sets, else None."""
+def _assigned(statement: ast.stmt) -> set[str]:
+    """Return the names that a statement assigns, also inside an if or a with."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return set()
+    kinds = (ast.Assign, ast.AnnAssign, ast.AugAssign)
+    assignments = [item for item in ast.walk(statement) if isinstance(item, kinds)]
+    targets = [
+        target
+        for item in assignments
+        for target in getattr(item, "targets", [getattr(item, "target", None)])
+    ]
+    parts = (part for target in targets for part in ast.walk(target))
+    return {
+        part.id
+        for part in parts
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+    }
+
+
+def _literal(statement: ast.stmt) -> dict[str, Any]:
+    """Return name and value of an assignment of a plain value.
+
+    Raises:
+        ValueError: If the statement is anything else.
+    """
+    target = written = None
     if isinstance(statement, ast.AnnAssign):
-        target, value = statement.target, statement.value
+        target, written = statement.target, statement.value
     elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target, value = statement.targets[0], statement.value
-    else:
-        return None
-    literal = value is not None and not any(
-        isinstance(part, ast.Call | ast.Name | ast.Attribute)
-        for part in ast.walk(value)
-    )
-    return target.id if isinstance(target, ast.Name) and literal else None
+        target, written = statement.targets[0], statement.value
+    if written and ast.unparse(written) in _NO_NUMBERS:
+        return {target.id: float(ast.literal_eval(written.args[0]))}
+    try:
+        value = ast.literal_eval(written)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError):
+        value = ...
+    plain = not any(isinstance(part, ast.Tuple) for part in ast.walk(statement))
+    if value is ... or not plain or not isinstance(target, ast.Name):
+        raise ValueError(
+            f"the parameters cannot be read: `{ast.unparse(statement)}` is not "
+            "`name: type = value` with a plain value. Write the value itself (text, "
+            "number, True, False, [...] or {...}), and put calls and imports into "
+            "another cell, under names that are no parameters."
+        )
+    return {target.id: value}
 
 
 def digest(value: Any, length: int = 8) -> str:

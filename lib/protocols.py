@@ -7,7 +7,9 @@ that chooses its epoch on the test fold has to say so and is marked everywhere.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from sklearn.model_selection import (
@@ -144,11 +146,15 @@ class Fold:
     test: np.ndarray
     validation_is_test: bool = False
 
+    def parts(self) -> list[list[int]]:
+        """Return the rows that train, validate and test, as plain numbers."""
+        return [part.tolist() for part in (self.train, self.validation, self.test)]
+
     def __post_init__(self) -> None:
         if not len(self.train) or not len(self.test):
             raise ValueError(
                 f"fold {self.number} has {len(self.train)} training and "
-                f"{len(self.test)} test rows; use fewer folds"
+                f"{len(self.test)} test rows; change `folds`, or the protocol"
             )
         for one, other in (("train", "validation"), ("train", "test")):
             if np.intersect1d(getattr(self, one), getattr(self, other)).size:
@@ -170,12 +176,21 @@ class Rows:
         speaker: Speakers, "" where unknown.
         sex: "female", "male" or "".
         text: Sentence identifiers, "" where unknown.
+        content: Hash of what every recording holds, "" where unknown.
+        label_names: Names of the labels in index order, for messages.
     """
 
     y: np.ndarray
     speaker: np.ndarray
     sex: np.ndarray
     text: np.ndarray
+    content: np.ndarray | None = None
+    label_names: Sequence[str] = ()
+
+    def name(self, label: int) -> str:
+        """Return the name of a label, or its number where it has none."""
+        names = list(self.label_names)
+        return f"'{names[label]}'" if names else f"number {label}"
 
 
 def make_folds(
@@ -196,16 +211,40 @@ def make_folds(
 
     Raises:
         ValueError: If the rows cannot be split so: fewer speakers or rows than
-            folds, unknown speakers, a class too small.
+            folds, unknown speakers, a class too small, nothing to learn.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol '{protocol}'; one of {list(PROTOCOLS)}")
     count = folds or PROTOCOLS[protocol].folds
     made = list(_MAKERS[protocol](rows, count, seed, corpus))
-    if PROTOCOLS[protocol].speakers_apart:
-        for fold in made:
-            _require_speakers_apart(fold, rows.speaker)
+    for fold in made:
+        if PROTOCOLS[protocol].speakers_apart:
+            _require_apart(fold, _folded(rows.speaker), "speaker")
+        if protocol == "text":
+            _require_apart(fold, _folded(rows.text), "sentence")
+        if protocol in ("speaker", "text"):
+            _require_recordings_apart(fold, rows)
+    _require_something_to_learn(made, rows)
     return made
+
+
+def repeated_recordings(fold: Fold, content: np.ndarray) -> int:
+    """Return how many clips of the test part train or validate under another name.
+
+    Args:
+        fold: The fold; where validation is the test part, only training counts.
+        content: Hash of what every recording holds, "" where unknown.
+    """
+    used = fold.train
+    if not fold.validation_is_test:
+        used = np.concatenate([fold.train, fold.validation])
+    known = content[fold.test][content[fold.test] != ""]
+    return int(np.isin(known, content[used]).sum())
+
+
+def untrained_labels(fold: Fold, y: np.ndarray) -> np.ndarray:
+    """Return the labels that a fold tests and does not train."""
+    return np.setdiff1d(y[fold.test], y[fold.train])
 
 
 def _paper(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
@@ -220,16 +259,15 @@ def _paper_best(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold
 
 
 def _random_folds(rows: Rows, folds: int, seed: int) -> Iterator[tuple]:
-    _require(len(rows.y), folds, "utterances")
+    _require_folds(folds, 2, len(rows.y), "utterances")
     splitter = KFold(folds, shuffle=True, random_state=seed)
     for number, (train, test) in enumerate(splitter.split(rows.y), start=1):
         yield number, train, test
 
 
 def _stratified(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
-    _require(
-        int(np.unique(rows.y, return_counts=True)[1].min()), folds, "clips a class"
-    )
+    for label, clips in zip(*np.unique(rows.y, return_counts=True), strict=True):
+        _require_folds(folds, 2, clips, f"clips of the label {rows.name(label)}")
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     for number, (side, test) in enumerate(splitter.split(rows.y, rows.y), start=1):
         # As many rows choose the epoch as test it.
@@ -269,7 +307,8 @@ def _text(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
             "does not tell. Use protocol 'speaker' or 'stratified'."
         )
     texts = np.unique(rows.text)
-    _require(len(texts), max(folds, 3), "different sentences")
+    _require_three(len(texts), "sentences", "'speaker' or 'stratified'")
+    _require_folds(folds, 3, len(texts), "different sentences")
     shuffled = np.random.default_rng(seed).permutation(texts)
     groups = [shuffled[start::folds] for start in range(folds)]
     yield from _grouped(groups, groups, rows.text)
@@ -281,7 +320,12 @@ def _holdout(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
         parts: tuple[list, list, list] = ([], [], [])
         for label in np.unique(rows.y):
             members = rng.permutation(np.flatnonzero(rows.y == label))
-            _require(len(members), 5, f"clips of class {label}")
+            if len(members) < 5:
+                raise ValueError(
+                    f"protocol 'holdout' splits the clips of every label 70/20/10, and "
+                    f"{rows.name(label)} has {len(members)}: at least 5 are needed. "
+                    "Use another protocol, or a corpus without that label."
+                )
             first, second = int(0.7 * len(members)), int(0.2 * len(members))
             cuts = np.split(members, [first, first + second])
             for part, rows_of_class in zip(parts, cuts, strict=True):
@@ -291,7 +335,11 @@ def _holdout(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
 
 
 def _repeated_holdout(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
-    _require(len(rows.y), 5, "utterances")
+    if len(rows.y) < 5:
+        raise ValueError(
+            f"protocol 'repeated_holdout' tests a fifth of the clips, and there are "
+            f"{len(rows.y)}: at least 5 are needed"
+        )
     splitter = ShuffleSplit(folds, test_size=0.2, random_state=seed)
     for number, (train, test) in enumerate(splitter.split(rows.y), start=1):
         train, test = np.sort(train), np.sort(test)
@@ -329,7 +377,9 @@ def speaker_groups(
     """
     names = np.unique(speaker)
     folds = folds or OWN_SPEAKER_FOLDS.get(corpus, 0)
-    _require(len(names), max(folds, 3), "speakers")
+    _require_three(len(names), "speakers", "'stratified' (speakers shared)")
+    if folds:
+        _require_folds(folds, 3, len(names), "speakers")
     if corpus == "IEMOCAP" and folds in (0, 5):
         sessions = np.array([name[:-1] for name in names])
         return [names[sessions == session] for session in np.unique(sessions)]
@@ -362,15 +412,71 @@ def _grouped(
         yield Fold(index + 1, train, validation, test)
 
 
-def _require(there: int, needed: int, what: str) -> None:
-    if needed < 2 or there < needed:
+def _require_folds(folds: int, least: int, most: int, what: str) -> None:
+    """Raise ValueError, with what `folds` may be, if it is something else."""
+    if least <= folds <= most:
+        return
+    way_out = f"set `folds` to a number from {least} to {most}"
+    if most < least:
+        way_out = "use another protocol"
+    raise ValueError(f"cannot split {most} {what} into {folds} folds; {way_out}")
+
+
+def _require_three(there: int, what: str, others: str) -> None:
+    """Raise ValueError if one cannot test, one validate and one train."""
+    if there < 3:
         raise ValueError(
-            f"cannot split {there} {what} into {needed} folds; set `folds` to a "
-            "number from 2 to what is there, or use another protocol"
+            f"there are {there} different {what}, and three are needed: one tests, "
+            f"one chooses the epoch, one trains. Use protocol {others}, or more data."
         )
 
 
-def _require_speakers_apart(fold: Fold, speaker: np.ndarray) -> None:
-    sides = [set(speaker[part]) for part in (fold.train, fold.validation, fold.test)]
-    if sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2]:
-        raise ValueError(f"fold {fold.number}: a speaker is on two sides")
+def _folded(names: np.ndarray) -> np.ndarray:
+    """Return names in one spelling: case and the form of accents do not count."""
+    return np.array(
+        [unicodedata.normalize("NFKC", str(name)).casefold().strip() for name in names]
+    )
+
+
+def _require_apart(fold: Fold, member: np.ndarray, what: str) -> None:
+    sides = [set(member[part]) for part in (fold.train, fold.validation, fold.test)]
+    for one, other in itertools.combinations(sides, 2):
+        if shared := sorted(one & other):
+            raise ValueError(
+                f"fold {fold.number}: the {what} '{shared[0]}' is on two sides"
+            )
+
+
+def _require_recordings_apart(fold: Fold, rows: Rows) -> None:
+    """Raise ValueError if a recording is on two sides under two names."""
+    if rows.content is None:
+        return
+    parts = (fold.train, fold.validation, fold.test)
+    for one, other in itertools.combinations(parts, 2):
+        shared = set(rows.content[one]) & set(rows.content[other]) - {""}
+        if not shared:
+            continue
+        of = np.unique(rows.speaker[np.isin(rows.content, list(shared))])
+        raise ValueError(
+            f"fold {fold.number}: {len(shared)} recordings are on two sides, "
+            f"each under several names (speakers {', '.join(of)}). Remove the wrong "
+            "ones; 01_preprocess names them."
+        )
+
+
+def _require_something_to_learn(folds: Sequence[Fold], rows: Rows) -> None:
+    """Raise ValueError if training has one label, or none of those that test."""
+    for fold in folds:
+        trained = np.unique(rows.y[fold.train])
+        if len(trained) == 1:
+            raise ValueError(
+                f"fold {fold.number}: all {len(fold.train)} training clips have the "
+                f"label {rows.name(trained[0])}; there is nothing to tell apart. Use "
+                "another protocol, or more data."
+            )
+    if all(set(rows.y[f.test]) == set(untrained_labels(f, rows.y)) for f in folds):
+        raise ValueError(
+            "no label that tests in a fold trains in it: every speaker or sentence has "
+            "labels of its own, so that nothing can be learnt. Use another protocol, "
+            "or other data."
+        )

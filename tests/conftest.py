@@ -29,9 +29,18 @@ def tiny_features(
         "settings": None,
         "labels": labels,
         "counts": {label: clips // classes for label in labels},
-        "left_out": {},
+        "clip_samples": 22_050,
+        "dilations": 8,
         "failed": {},
         "audio_sha256": f"audio {seed}",
+        "data_sha256": f"data {seed}",
+        "audit": {
+            "expected": clips,
+            "found": clips,
+            "used": clips,
+            "dropped": {},
+            "problems": [],
+        },
         "x_sha256": array_hash(x),
         "hop_seconds": 0.02,
     }
@@ -57,7 +66,7 @@ def small_plan(workspace, data, **given):
     options = {"dilations": 2, "filters": 5}
     values = {"epochs": 4, "folds": 3, "batch_size": 8, "model_options": options}
     cfg = config.validated({"workspace": str(workspace)} | values | given)
-    resolved = training.resolve(cfg, data, {})
+    resolved = training.resolve(cfg, data)
     return training.Plan(resolved, training.make_folds(cfg, data)), cfg
 
 

@@ -367,7 +367,7 @@ def test_a_run_trains_with_augmentation(tmp_path, tiny, kind, monkeypatch):
             "augmentation": kind,
         }
     )
-    settings = training.resolve(cfg, tiny, {})
+    settings = training.resolve(cfg, tiny)
     assert settings["augmentation_options"]["transforms"]
     folds = training.make_folds(cfg, tiny)
     from lib.device import select
@@ -382,7 +382,7 @@ def test_a_run_trains_with_augmentation(tmp_path, tiny, kind, monkeypatch):
         verbose=0,
     )
     # Another augmentation is another run.
-    plain = training.resolve(cfg.model_copy(update={"augmentation": "none"}), tiny, {})
+    plain = training.resolve(cfg.model_copy(update={"augmentation": "none"}), tiny)
     assert config.make_run_id(plain) != config.make_run_id(settings)
 
 
@@ -402,7 +402,7 @@ def test_pieces_train_and_test_by_utterance(tmp_path):
     from lib.device import select
 
     folders = training.train(
-        training.resolve(cfg, data, {}),
+        training.resolve(cfg, data),
         data,
         training.make_folds(cfg, data),
         cfg.folders,
@@ -417,4 +417,4 @@ def test_pieces_train_and_test_by_utterance(tmp_path):
 def test_options_without_an_augmentation_are_an_error(tiny):
     cfg = config.validated({"augmentation_options": {"transforms": ["noise"]}})
     with pytest.raises(ValueError, match="augmentation 'none' has no option"):
-        training.resolve(cfg, tiny, {})
+        training.resolve(cfg, tiny)

@@ -1,5 +1,7 @@
 """Parameters are checked, and unknown ones are named."""
 
+import json
+import shlex
 import subprocess
 import sys
 
@@ -42,23 +44,107 @@ def test_whole_numbers_pass_for_real_ones():
     assert config.validated({"label_smoothing": 0}).label_smoothing == 0.0
 
 
-def test_variables_of_later_cells_are_not_taken_for_parameters():
-    cells = [
-        "",
-        "import sys\nroot = '.'",
-        "corpus: str = 'EMOVO'  # corpus\nepochs: int = 3  # epochs",
-        "cfg = config.from_notebook(globals())",
-        "hop = 0.1",
-    ]
-    namespace = {"In": cells, "root": ".", "corpus": "EMOVO", "epochs": 3, "hop": 0.1}
-    assert config.from_notebook(namespace).epochs == 3
+CELL = "corpus: str = 'DEMO'  # corpus\nepochs: int = 0  # epochs\nseed: int = 46"
+CHECK = "cfg = config.from_notebook(globals())"
 
 
-def test_an_unknown_name_injected_by_papermill_is_an_error():
-    cells = ["", "epochs: int = 3  # epochs", "# Parameters\nepoch_typo = 5\n"]
-    namespace = {"In": cells, "epochs": 3, "epoch_typo": 5}
-    with pytest.raises(ValueError, match="epoch_typo.*did you mean 'epochs'"):
-        config.from_notebook(namespace)
+def read(*cells, **options):
+    """Return what a notebook's check makes of the cells that were run before it."""
+    history = {"In": ["", "import sys\nroot = '.'", *cells, CHECK]}
+    # Variables do not count: by a second run, names may be anything.
+    return config.from_notebook(history | {"corpus": object(), "hop": 0.1}, **options)
+
+
+@pytest.mark.parametrize(
+    ("cells", "values", "given"),
+    [
+        ([CELL], {"corpus": "DEMO", "epochs": 0}, set()),
+        ([CELL.replace("0  #", "3  #")], {"epochs": 3}, {"epochs"}),
+        ([CELL, "# Parameters\nepochs = 3\n"], {"epochs": 3}, {"epochs"}),
+        ([CELL, "# Parameters\nseed = 46\n"], {"seed": 46}, {"seed"}),
+        ([CELL, "epochs = 3"], {"epochs": 3}, {"epochs"}),
+        ([CELL, "epochs = 3\nhop = 0.1"], {"epochs": 3}, {"epochs"}),
+        ([CELL, CHECK, "hop = f(1)", "x = corpus"], {"corpus": "DEMO"}, set()),
+        ([CELL.replace("0  #", "3  #"), CHECK, CELL, CHECK], {"epochs": 0}, set()),
+        (['"""why"""\n' + CELL], {"epochs": 0}, set()),
+    ],
+    ids=str,
+)
+def test_parameters_come_from_the_cells_however_often_they_are_run(
+    cells, values, given
+):
+    found = read(*cells)
+    assert {name: getattr(found, name) for name in values} == values
+    assert found.given == given
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "epochs: int = int('3')",
+        "epochs: int = 2 * 3",
+        "import os",
+        "workspace: str = str(Path('x'))",
+        "epochs, seed = 3, 4",
+        "model_options: dict = {'a': (1, 2)}",
+        "model_options: dict = dict(a=1)",
+        "epochs: int = seed",
+        "epochs: int",
+        "epochs += 1",
+        "print('x')",
+        "if True:\n    epochs = 3",
+        "model_options: dict = {'a': {1, 2}}",
+        "device: str = b'cpu'",
+    ],
+)
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_cell_of_parameters_that_cannot_be_read_is_an_error(line, place):
+    cell = f"{line}\n{CELL}" if place == "before" else f"{CELL}\n{line}"
+    with pytest.raises(ValueError, match="cannot be read") as error:
+        read(cell)
+    assert line.split("\n")[0].split(":")[0][:6] in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["epochs = int('3')", "epochs, x = 3, 4", "seed += 1", "if x:\n    seed = 1"],
+)
+def test_a_parameter_that_another_cell_computes_is_an_error(line):
+    with pytest.raises(ValueError, match="cannot be read"):
+        read(CELL, line)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_number_as_papermill_writes_it_is_told(number):
+    cell = f"# Parameters\nlearning_rate = float('{number}')"
+    with pytest.raises(ValueError, match=f"'learning_rate': {number}"):
+        read(CELL + "\nlearning_rate: float = 0.1", cell)
+
+
+def test_names_that_a_notebook_has_no_use_for_are_refused():
+    for cell in ("# Parameters\nepoch_typo = 5\n", CELL + "\nepoch_typo: int = 5"):
+        with pytest.raises(ValueError, match="epoch_typo.*did you mean 'epochs'"):
+            read(CELL, cell)
+    with pytest.raises(ValueError, match="no use for model_options; it takes corpus"):
+        read(CELL, "# Parameters\nmodel_options = {'a': 1}")
+    chosen = read(CELL, "# Parameters\nmodel_options = {'a': 1}", selects_a_run=True)
+    assert chosen.given == {"model_options"}
+    with pytest.raises(ValueError, match="no use for fold_parallel"):
+        read(CELL, "# Parameters\nfold_parallel = 'off'", selects_a_run=True)
+
+
+def test_without_the_cell_of_parameters_nothing_is_assumed():
+    with pytest.raises(ValueError, match="run the cell of parameters first"):
+        read("hop = 0.1")
+
+
+def test_given_parameters_can_be_handed_to_papermill_again():
+    given = {"seed": 3, "corpus": "007", "model_options": {"a": "b c"}}
+    words = shlex.split(config.validated(given).arguments("corpus", *given, "epochs"))
+    assert words[:3] == ["-r", "corpus", "007"]
+    assert ["-p", "seed", "3"] == words[3:6]
+    assert json.loads(words[-1]) == {"model_options": {"a": "b c"}}
+    assert "epochs" not in words
 
 
 def test_the_paper_follows_the_official_hyper_parameters():

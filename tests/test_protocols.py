@@ -1,22 +1,31 @@
 """Folds keep their promises."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from lib import protocols
-from lib.protocols import Fold, Rows, make_folds
+from lib.protocols import (
+    Fold,
+    Rows,
+    make_folds,
+    repeated_recordings,
+    untrained_labels,
+)
 
 RAVDESS_COUNTS = (192, 192, 192, 192, 192, 96, 192, 192)
 
 
-def rows_of(counts, speakers=4, texts=2, sexes=True):
+def rows_of(counts, speakers=4, texts=2, sexes=True, label_names=()):
     """Rows blocked by class; speakers and texts take turns."""
     y = np.repeat(np.arange(len(counts)), counts)
     turn = np.concatenate([np.arange(count) for count in counts])
     speaker = np.array([f"s{value % speakers:02d}" for value in turn])
     sex = np.array([("female", "male")[value % speakers % 2] for value in turn])
     text = np.array([f"t{value // speakers % texts}" for value in turn])
-    return Rows(y, speaker, sex if sexes else np.full(len(y), ""), text)
+    sex = sex if sexes else np.full(len(y), "")
+    return Rows(y, speaker, sex, text, label_names=label_names)
 
 
 # Supports of the test folds that the published result files show.
@@ -146,10 +155,19 @@ def test_stratified_folds_keep_the_class_shares():
     ("protocol", "rows", "folds", "message"),
     [
         ("paper", rows_of((3, 3)), 10, "6 utterances into 10 folds"),
-        ("speaker", rows_of((20, 20), speakers=2), 0, "2 speakers into 3"),
-        ("speaker", rows_of((20, 20), speakers=4), 9, "4 speakers into 9"),
+        ("speaker", rows_of((20, 20), speakers=2), 0, "2 different speakers, and thr"),
+        ("speaker", rows_of((20, 20), speakers=2), 2, "2 different speakers, and thr"),
+        ("speaker", rows_of((20, 20), speakers=4), 9, "4 speakers into 9.* 3 to 4"),
+        ("speaker", rows_of((20, 20), speakers=4), 2, "4 speakers into 2.* 3 to 4"),
+        ("text", rows_of((20, 20), texts=4), 2, "into 2 folds.* 3 to 4"),
         ("text", rows_of((20, 20), texts=2), 0, "2 different sentences"),
-        ("stratified", rows_of((20, 3)), 5, "3 clips a class"),
+        (
+            "stratified",
+            rows_of((20, 3), label_names=("a", "b")),
+            5,
+            "3 clips .*'b'.* 2 to 3",
+        ),
+        ("holdout", rows_of((20, 3), label_names=("a", "b")), 0, "'b' has 3: at least"),
         ("nonsense", rows_of((20, 20)), 0, "unknown protocol 'nonsense'"),
     ],
 )
@@ -173,3 +191,65 @@ def test_a_leaking_fold_cannot_be_built():
         Fold(1, np.arange(4), test, test)
     with pytest.raises(ValueError, match="validation is not the test part"):
         Fold(1, np.arange(4), test[1:], test, validation_is_test=True)
+
+
+# --- what training and test must not share --------------------------------------------
+
+
+def with_copy(speaker, other):
+    """Return rows in which a recording of one speaker is also one of another's."""
+    rows = rows_of((24, 24), speakers=6, texts=4)
+    content = np.array([f"{row:064x}" for row in range(len(rows.y))])
+    first = np.flatnonzero(rows.speaker == speaker)[0]
+    second = np.flatnonzero(rows.speaker == other)[1]
+    content[second] = content[first]
+    return dataclasses.replace(rows, content=content)
+
+
+def test_a_recording_under_two_speakers_is_refused_where_speakers_are_apart():
+    with pytest.raises(ValueError, match=r"1 recordings .*\(speakers s01, s04\)"):
+        make_folds("speaker", with_copy("s01", "s04"))
+    make_folds("speaker", with_copy("s01", "s01"))  # always on one side
+
+
+def test_recordings_that_test_and_train_are_counted_elsewhere():
+    rows = with_copy("s01", "s04")
+    for protocol in ("paper", "stratified", "paper_best"):
+        folds = make_folds(protocol, rows)
+        split = sum(
+            len(set(rows.content[fold.test]) & set(rows.content[fold.train]))
+            for fold in folds
+        )
+        found = sum(repeated_recordings(fold, rows.content) for fold in folds)
+        assert split <= found <= 2
+    unknown = np.full(len(rows.y), "")
+    assert sum(repeated_recordings(fold, unknown) for fold in folds) == 0
+
+
+def test_one_speaker_in_two_spellings_is_refused():
+    rows = rows_of((24, 24), speakers=6)
+    speaker = rows.speaker.astype("<U9")
+    speaker[speaker == "s01"] = "anna"
+    speaker[speaker == "s04"] = "Anna"
+    with pytest.raises(ValueError, match="speaker 'anna' is on two sides"):
+        make_folds("speaker", dataclasses.replace(rows, speaker=speaker))
+
+
+def test_a_label_of_each_speaker_cannot_be_learnt():
+    y = np.repeat([0, 1, 2, 3], 12)
+    speaker = np.array([f"s{label}" for label in y])
+    rows = Rows(y, speaker, np.full(48, ""), np.full(48, ""), None, list("abcd"))
+    with pytest.raises(ValueError, match="nothing can be learnt"):
+        make_folds("speaker", rows)
+    keep = y < 3  # one speaker trains, one validates, one tests
+    three = Rows(y[keep], speaker[keep], rows.sex[keep], rows.text[keep], None, "abc")
+    with pytest.raises(ValueError, match="all 12 training clips have the label 'c'"):
+        make_folds("speaker", three)
+
+
+def test_a_label_of_one_speaker_is_named_where_it_tests():
+    rows = rows_of((24, 24, 4), speakers=4)
+    speaker = np.where(rows.y == 2, "s00", rows.speaker)
+    folds = make_folds("speaker", dataclasses.replace(rows, speaker=speaker))
+    assert [untrained_labels(fold, rows.y).tolist() for fold in folds][0] == [2]
+    assert all(not len(untrained_labels(fold, rows.y)) for fold in folds[1:])

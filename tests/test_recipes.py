@@ -102,7 +102,7 @@ def test_the_workbooks_own_recipes_forget_their_first_weights_even_on_few_clips(
     # Some 50 clips train. Too slow an average is refused, whatever the corpus.
     data = tiny_features(clips=72)
     cfg = config.validated(parameters(file) | {"corpus": "EMOVO"})
-    steps = training.resolve(cfg, data, {})["epochs"] * min(
+    steps = training.resolve(cfg, data)["epochs"] * min(
         math.ceil(len(fold.train) / cfg.batch_size_in_force)
         for fold in training.make_folds(cfg, data)
     )

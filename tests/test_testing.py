@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import tiny_features
 from references import plain_timnet, randomise, write_official_file
@@ -12,7 +13,9 @@ from sklearn.model_selection import KFold
 
 from lib import config, runs, training
 from lib.device import Device
+from lib.features.store import array_hash
 from lib.runs import RunFolders
+from lib.training import testing
 
 CPU = Device("cpu", "a processor", "not needed")
 
@@ -24,10 +27,10 @@ def parameters(workspace, **given):
 def trained(workspace, data, finished, **given):
     """Train a very small run and date it; return its id."""
     small = {"epochs": 1, "folds": 3, "batch_size": 16}
-    options = {"dilations": 1, "filters": 3}
+    options = {"dilations": 1, "filters": 3} | given.pop("model_options", {})
     cfg = parameters(workspace, model_options=options, **small, **given)
     folders = training.train(
-        training.resolve(cfg, data, {}),
+        training.resolve(cfg, data),
         data,
         training.make_folds(cfg, data),
         cfg.folders,
@@ -45,8 +48,21 @@ def workspace(tmp_path_factory):
     root, data = tmp_path_factory.mktemp("runs"), tiny_features()
     trained(root, data, "2026-01-01T00:00:03+00:00", protocol="paper")
     trained(root, data, "2026-01-01T00:00:02+00:00", protocol="speaker")
-    trained(root, data, "2026-01-01T00:00:01+00:00", protocol="speaker", seed=47)
+    trained(
+        root,
+        data,
+        "2026-01-01T00:00:01+00:00",
+        protocol="speaker",
+        seed=47,
+        model_options={"dropout": 0.5},
+    )
     return root
+
+
+def choose(workspace, **given):
+    """Return the id of the run that parameters speak of, and what is said of it."""
+    folders, sentence = training.find_run(parameters(workspace, **given))
+    return folders.run_id, sentence
 
 
 @pytest.mark.parametrize(
@@ -55,38 +71,98 @@ def workspace(tmp_path_factory):
         ({}, "TINY-timnet-paper-s46"),
         ({"protocol": "speaker"}, "TINY-timnet-speaker-s46"),
         ({"seed": 47}, "TINY-timnet-speaker-s47"),
+        ({"seed": 46, "protocol": "speaker"}, "TINY-timnet-speaker-s46"),
         ({"folds": 3}, "TINY-timnet-paper-s46"),
+        ({"features": "timnet", "model": "timnet"}, "TINY-timnet-paper-s46"),
+        ({"model_options": {"dropout": 0.5}}, "TINY-timnet-speaker-s47"),
+        ({"model_options": {"dilations": 1, "dropout": 0.5}}, "TINY-timnet-speaker-s4"),
     ],
 )
-def test_the_newest_run_that_fits_is_found(workspace, tiny, given, found):
-    cfg = parameters(workspace, corpus="TINY", **given)
-    assert training.find_run(cfg, tiny, CPU).run_id.startswith(found)
+def test_given_parameters_select_and_others_mean_any(workspace, given, found):
+    run_id, sentence = choose(workspace, corpus="TINY", **given)
+    assert run_id.startswith(found)
+    assert run_id in sentence
 
 
-def test_a_run_can_be_named(workspace, tiny):
-    oldest = next(workspace.glob("Results/*-s47-*")).name
-    cfg = parameters(workspace, corpus="TINY", run_id=oldest)
-    assert training.find_run(cfg, tiny, CPU) == RunFolders(cfg.folders, oldest)
+def test_what_was_left_open_is_said(workspace):
+    _, sentence = choose(workspace, corpus="TINY")
+    for word in ("newest of 3", "seed (46, 47)", "protocol (paper, speaker)"):
+        assert word in sentence
+    assert "folds" not in sentence  # all three have three
+    _, sentence = choose(workspace, corpus="TINY", seed=47)
+    assert "only finished run" in sentence
+
+
+def test_a_seed_equal_to_the_default_selects_where_it_is_given(tmp_path):
+    """Runs of 46 and 47: `-p seed 46` is a wish although 46 is the default."""
+    data, small = tiny_features(), {"model": "majority", "folds": 3}
+    for seed in (46, 47):
+        cfg = parameters(tmp_path, seed=seed, **small)
+        plan = training.Plan(
+            training.resolve(cfg, data), training.make_folds(cfg, data)
+        )
+        training.train_seeds([plan], data, cfg.folders, device=CPU, verbose=0)
+    assert "-s46-" in choose(tmp_path, corpus="TINY", seed=46)[0]
+    assert "-s47-" in choose(tmp_path, corpus="TINY", seed=47)[0]
 
 
 @pytest.mark.parametrize(
-    "given", [{"protocol": "stratified"}, {"folds": 4}, {"seed": 48}]
+    "given",
+    [
+        {"protocol": "stratified"},
+        {"folds": 4},
+        {"seed": 48},
+        {"model": "svm"},
+        {"epochs": 7},
+        {"model_options": {"dropout": 0.25}},
+        {"learning_rate": 0.5},
+        {"features": "lightsernet"},
+        {"feature_options": {"power": 1}},
+        {"augmentation": "cepstrum"},
+    ],
 )
-def test_without_a_run_the_command_that_makes_it_is_named(workspace, tiny, given):
-    cfg = parameters(workspace, corpus="TINY", **given)
+def test_without_such_a_run_there_is_an_error_that_says_how_to_make_it(
+    workspace, given
+):
     ((name, value),) = given.items()
-    with pytest.raises(FileNotFoundError, match=f"02_train.*-p {name} {value}"):
-        training.find_run(cfg, tiny, CPU)
+    with pytest.raises(FileNotFoundError) as error:
+        choose(workspace, corpus="TINY", **given)
+    message = str(error.value)
+    assert f"{name} {value}" in message.splitlines()[0]
+    assert "there is TINY-timnet-" in message
+    assert "02_train" in message and name in message.splitlines()[-1]
 
 
-def test_a_run_on_other_features_is_refused(workspace, tiny):
-    cfg = parameters(workspace, run_id=next(workspace.glob("Results/*")).name)
+def test_a_run_can_be_named_and_must_be_what_else_is_asked_for(workspace):
+    oldest = next(workspace.glob("Results/*-s47-*")).name
+    assert choose(workspace, run_id=oldest)[0] == oldest
+    with pytest.raises(ValueError, match="seed 47.*leave run_id empty"):
+        choose(workspace, run_id=oldest, seed=46)
+    with pytest.raises(ValueError, match="did you mean"):
+        choose(workspace, run_id=oldest[:-1])
+
+
+def test_a_run_on_other_data_is_refused(workspace, tiny):
+    folders, _ = training.find_run(parameters(workspace, corpus="TINY"))
+    document = runs.manifest.read(folders.manifest)
     for name, value in (("corpus", "EMODB"), ("features", "lightsernet")):
         other = dataclasses.replace(tiny, about=tiny.about | {name: value})
-        with pytest.raises(ValueError, match=f"trained on {name} .*'{value}'"):
-            training.find_run(cfg, other, CPU)
-    with pytest.raises(ValueError, match="has changed since"):
-        training.find_run(cfg, tiny_features(seed=1), CPU)
+        with pytest.raises(ValueError, match=f"on {name} '.*not on '{value}'"):
+            training.require_data(document, other)
+    with pytest.raises(ValueError, match="other recordings, labels or speakers"):
+        training.require_data(document, tiny_features(seed=1))
+
+
+def test_features_that_differ_in_last_bits_are_the_same_data(workspace, tiny):
+    """Another processor rounds differently; the run is the same."""
+    folders, _ = training.find_run(parameters(workspace, corpus="TINY"))
+    x = np.nextafter(tiny.x, np.float32(9))
+    other = dataclasses.replace(
+        tiny, x=x, about=tiny.about | {"x_sha256": array_hash(x)}
+    )
+    training.require_data(runs.manifest.read(folders.manifest), other)
+    cfg = parameters(workspace)
+    assert training.resolve(cfg, other) == training.resolve(cfg, tiny)
 
 
 # --- testing again -------------------------------------------------------------------
@@ -129,9 +205,20 @@ def test_weights_that_were_changed_or_lost_are_refused(run, tiny):
         training.retest(run, tiny, verbose=0)
 
 
-def test_other_features_are_refused(run):
-    with pytest.raises(ValueError, match="has changed since"):
+def test_predictions_of_other_labels_speakers_or_rows_are_refused(run, tiny):
+    with pytest.raises(ValueError, match="other recordings"):
         training.retest(run, tiny_features(seed=1), verbose=0)
+    honest = runs.predictions.read(run.predictions)
+    twice = pd.concat([honest, honest.iloc[:1]])
+    for name, table in (
+        ("labels", honest.assign(y_true=np.roll(honest["y_true"], 1))),
+        ("speakers", honest.assign(speaker=np.roll(honest["speaker"], 1))),
+        ("files", honest.assign(file=honest["file"] + "x")),
+        ("twice", twice),
+    ):
+        runs.predictions.write(run.predictions, table)
+        with pytest.raises(ValueError, match=name):
+            training.retest(run, tiny, verbose=0)
 
 
 # --- official weights ----------------------------------------------------------------
@@ -149,6 +236,11 @@ def official(tmp_path_factory):
     return folder, networks
 
 
+def official_run(cfg, data):
+    folds = training.make_folds(cfg, data)
+    return training.official_run(cfg, data, folds, device=CPU)
+
+
 def official_parameters(workspace, folder, **given):
     return parameters(workspace, weights_dir=str(folder), folds=3, **given)
 
@@ -156,7 +248,7 @@ def official_parameters(workspace, folder, **given):
 def test_official_weights_are_tested_on_their_own_folds(tmp_path, tiny, official):
     folder, networks = official
     cfg = official_parameters(tmp_path, folder)
-    folders = training.find_run(cfg, tiny, CPU)
+    folders = official_run(cfg, tiny)
     table = runs.predictions.read(folders.predictions)
     splitter = KFold(3, shuffle=True, random_state=46)
     for fold, (_, test) in enumerate(splitter.split(tiny.x), start=1):
@@ -170,25 +262,24 @@ def test_official_weights_are_tested_on_their_own_folds(tmp_path, tiny, official
     )
 
 
-def test_a_test_of_official_weights_is_kept_and_made_again_for_other_audio(
+def test_a_test_of_official_weights_is_kept_and_is_another_run_for_other_audio(
     tmp_path, tiny, official
 ):
     cfg = official_parameters(tmp_path, official[0])
-    folders = training.find_run(cfg, tiny, CPU)
+    folders = official_run(cfg, tiny)
     before = folders.manifest.stat().st_mtime_ns
-    assert training.find_run(cfg, tiny, CPU) == folders
+    assert official_run(cfg, tiny) == folders
     assert folders.manifest.stat().st_mtime_ns == before
-    other = tiny_features(seed=1)
-    training.find_run(cfg, other, CPU)
-    document = json.loads(folders.manifest.read_text())
-    assert document["data"]["x_sha256"] == other.about["x_sha256"]
+    assert official_run(cfg, tiny_features(seed=1)).run_id != folders.run_id
 
 
 def test_official_weights_are_marked_as_no_honest_score(tmp_path, tiny, official):
-    folders = training.find_run(official_parameters(tmp_path, official[0]), tiny, CPU)
+    folders = official_run(official_parameters(tmp_path, official[0]), tiny)
     document = runs.manifest.read(folders.manifest)
     assert "epoch chosen on the test fold" in training.protocol_label(document)
-    assert any("no honest one" in sentence for sentence in training.caveats(document))
+    assert any(
+        "no honest one" in sentence for sentence in runs.caveats(document).values()
+    )
     (row,) = runs.table.load_runs(folders.results.parent).to_dict("records")
     assert "epoch chosen on the test fold" in row["warning"]
 
@@ -196,7 +287,7 @@ def test_official_weights_are_marked_as_no_honest_score(tmp_path, tiny, official
 def test_official_weights_need_their_folder_and_their_files(tmp_path, tiny, official):
     folder = tmp_path / "weights"
     shutil.copytree(official[0], folder)
-    folders = training.find_run(official_parameters(tmp_path, folder), tiny, CPU)
+    folders = official_run(official_parameters(tmp_path, folder), tiny)
     with pytest.raises(ValueError, match="set weights_dir"):
         training.retest(folders, tiny, verbose=0)
     one, two = (folder / f"3-fold_weights_best_{fold}.hdf5" for fold in (1, 2))
@@ -214,50 +305,81 @@ def test_official_weights_need_their_folder_and_their_files(tmp_path, tiny, offi
         ({"protocol": "speaker"}, "trained on random folds"),
         ({"run_id": "TINY-timnet-paper-s46-00000000"}, "not both"),
         ({"weights_dir": "", "weights_format": "timnet_hdf5"}, "give the folder too"),
+        ({"model": "cnn"}, "leave out model 'cnn'"),
+        ({"epochs": 3, "learning_rate": 0.1}, "leave out epochs, learning_rate"),
     ],
 )
 def test_parameters_that_contradict_each_other(
-    tmp_path, tiny, official, given, message
+    tmp_path, tiny, official, given, message, monkeypatch
 ):
+    monkeypatch.setattr(testing, "obtain", lambda cfg: (None, tiny))
     values = {"weights_dir": str(official[0]), "folds": 3} | given
     with pytest.raises(ValueError, match=message):
-        training.find_run(parameters(tmp_path, **values), tiny, CPU)
+        training.open_run(parameters(tmp_path, **values), CPU)
 
 
 # --- what a score is worth -----------------------------------------------------------
 
 
-def document(train, test, *, protocol="speaker", chosen_on="validation", **given):
-    fold = {
-        "fold": 1,
-        "chosen_on": chosen_on,
-        "train": {"speakers": train},
-        "test": {"speakers": test},
-    }
+WHOLE = {"expected": 10, "found": 10, "used": 10, "dropped": {}, "problems": []}
+
+
+def document(train, test, *, protocol="speaker", audit=None, **given):
+    fold = {"fold": 1, "train": {"speakers": train}, "test": {"speakers": test}}
+    fold |= {"chosen_on": "validation", "repeated": 0, "untrained": []}
+    own = {name: given.pop(name) for name in list(given) if name in fold}
     return {
         "kind": "trained",
         "synthetic": False,
         "config": {"protocol": protocol},
-        "folds": [fold],
+        "data": {"audit": WHOLE | (audit or {})},
+        "folds": [fold | own],
     } | given
 
 
+def problem(severity, kind, files):
+    return {"severity": severity, "kind": kind, "files": files, "message": "X is so."}
+
+
 def test_an_honest_run_has_no_caveats():
-    assert training.caveats(document(["a", "b"], ["c"])) == []
+    assert runs.caveats(document(["a", "b"], ["c"])) == {}
 
 
 @pytest.mark.parametrize(
-    ("given", "word"),
+    ("given", "mark", "word"),
     [
-        (document(["a", "b"], ["b"]), "In 1 of 1 folds"),
-        (document(["a"], ["b"], chosen_on="test"), "chosen on the test fold"),
-        (document(["a"], ["b"], synthetic=True), "generated"),
-        (document([""], [""]), "not known"),
-        (document(["a", ""], ["b"]), "not known"),
+        (document(["a", "b"], ["b"]), "speakers shared", "In 1 of 1 folds"),
+        (document(["a"], ["b"], chosen_on="test"), "chosen on the test", "no honest"),
+        (document(["a"], ["b"], synthetic=True), "synthetic", "generated"),
+        (document([""], [""]), "speakers unknown", "not known"),
+        (document(["a", ""], ["b"]), "speakers unknown", "not known"),
+        (document(["a"], ["b"], repeated=3), "3 test clips", "under another name"),
+        (document(["a"], ["b"], untrained=["fear"]), "untrained: fear", "In 1 of 1"),
+        (document(["a"], ["b"], data={"audit": None}), "not checked", "nobody"),
+        (
+            document(["a"], ["b"], audit={"problems": [problem("error", "silent", 2)]}),
+            "errors ignored: silent 2",
+            "1 errors in the audio were ignored: X is so.",
+        ),
+        (
+            document(["a"], ["b"], audit={"problems": [problem("warning", "rate", 9)]}),
+            "audio warnings: rate 9",
+            "X is so.",
+        ),
+        (
+            document(
+                ["a"], ["b"], audit={"found": 9, "used": 8, "dropped": {"f": "cut"}}
+            ),
+            "8 of 10 clips",
+            "8 of 10 clips are used, 9 were found. Left out: f (cut)",
+        ),
     ],
 )
-def test_what_spoils_a_score_is_said(given, word):
-    (sentence,) = training.caveats(given)
+def test_what_spoils_a_score_is_said_in_a_sentence_and_marked_in_tables(
+    given, mark, word
+):
+    ((found, sentence),) = runs.caveats(given).items()
+    assert mark in found
     assert word in sentence
 
 

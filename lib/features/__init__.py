@@ -6,7 +6,13 @@ only the resampler is changed.
 """
 
 from lib.features.copies import augmented_copies
-from lib.features.extraction import Extraction, obtain, prepare
+from lib.features.extraction import (
+    Extraction,
+    audio_paths,
+    obtain,
+    prepare,
+    prepare_checked,
+)
 from lib.features.frontend import PRESETS, FrontEnd, front_end, preset_name
 from lib.features.official import adopt_official, import_official, official_tags
 from lib.features.signal import (
@@ -32,6 +38,7 @@ __all__ = [
     "FeatureSet",
     "FrontEnd",
     "adopt_official",
+    "audio_paths",
     "augmented_copies",
     "cepstrum",
     "clip_length",
@@ -49,6 +56,7 @@ __all__ = [
     "official_tags",
     "pieces",
     "prepare",
+    "prepare_checked",
     "preset_name",
     "read_about",
     "save",

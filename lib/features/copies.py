@@ -29,7 +29,7 @@ from lib.features.store import (
 def augmented_copies(
     corpus: Corpus,
     features: FeatureSet,
-    audio_folder: Path,
+    audio: Mapping[str, Path],
     cache_folder: Path,
     preset: str,
     options: Mapping[str, object] | None = None,
@@ -49,7 +49,7 @@ def augmented_copies(
     Args:
         corpus: The corpus.
         features: Its features; give the rows.
-        audio_folder: Where its audio lies.
+        audio: Where the audio of its files lies; empty where it is not at hand.
         cache_folder: Where the copies are kept, as
             `<CORPUS>-<features>-augmented-<8 hex digits>.npz`.
         preset: Name of the front end.
@@ -85,14 +85,14 @@ def augmented_copies(
     target = feature_path(
         cache_folder, corpus.name, f"{name}-augmented-{config.digest(about)}"
     )
-    content = _content(audio_folder, features, jobs)
+    content = _content(audio, features, jobs)
     if (found := _cached(target, about, content)) is not None:
         return found
-    _require_audio(audio_folder, features, content)
+    _require_audio(features, content)
     length = clip_length(settings, corpus)
     work = (
         joblib.delayed(_copies_of)(
-            audio_folder / file, str(file), settings, length, transforms, seed
+            audio[file], str(file), settings, length, transforms, seed
         )
         for file in features.file
     )
@@ -114,30 +114,30 @@ def augmented_copies(
     return copies
 
 
-def _content(folder: Path, features: FeatureSet, jobs: int) -> list[str] | None:
+def _content(
+    audio: Mapping[str, Path], features: FeatureSet, jobs: int
+) -> list[str] | None:
     """Return the SHA-256 of every file, "" where it is not; None without audio."""
-    if not folder.is_dir():
+    if not audio:
         return None
     workers = joblib.Parallel(n_jobs=jobs, prefer="threads")
-    return workers(joblib.delayed(_hash_of)(folder / file) for file in features.file)
+    return workers(joblib.delayed(_hash_of)(audio.get(file)) for file in features.file)
 
 
-def _hash_of(path: Path) -> str:
-    return paths.sha256_file(path) if path.is_file() else ""
+def _hash_of(path: Path | None) -> str:
+    return paths.sha256_file(path) if path and path.is_file() else ""
 
 
-def _require_audio(
-    folder: Path, features: FeatureSet, content: Sequence[str] | None
-) -> None:
+def _require_audio(features: FeatureSet, content: Sequence[str] | None) -> None:
     """Raise FileNotFoundError, with what to do, unless all the audio is there."""
     if content is None:
-        lack = f"there is none at {folder}"
+        lack = "there is none"
     elif missing := [
         file for file, known in zip(features.file, content, strict=True) if not known
     ]:
         lack = (
-            f"{len(missing)} of {len(content)} files are not in {folder} "
-            f"(first: {missing[0]})"
+            f"{len(missing)} of {len(content)} files are not there (first: "
+            f"{missing[0]})"
         )
     else:
         return

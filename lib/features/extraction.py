@@ -64,7 +64,6 @@ def prepare(
     preset: str = "timnet",
     options: Mapping[str, object] | None = None,
     *,
-    left_out: Mapping[str, str] | None = None,
     overwrite: bool = False,
     jobs: int = -1,
     verbose: int = 1,
@@ -80,8 +79,6 @@ def prepare(
         folder: Folder of the feature files.
         preset: Name of the front end.
         options: Values that override the preset.
-        left_out: Files that are not in `utterances` although they lie in the
-            corpus, with the reason; remembered, so that nobody takes them back.
         overwrite: Extract again although the cache is good.
         jobs: Number of parallel workers, -1 for one per processor.
         verbose: 1 for a progress bar.
@@ -97,9 +94,15 @@ def prepare(
     name = preset_name(preset, options)
     target = feature_path(folder, corpus.name, name)
     workers = _in_threads(jobs)
-    if not overwrite and (cached := _cached(target, corpus, utterances, workers)):
-        return cached
     length = clip_length(settings, corpus)
+    known = {
+        "labels": list(corpus.labels),
+        "settings": dataclasses.asdict(settings),
+        "clip_samples": length,
+        "dilations": corpus.dilations,
+    }
+    if not overwrite and (cached := _cached(target, known, utterances, workers)):
+        return cached
     work = (joblib.delayed(_extract_one)(item, settings, length) for item in utterances)
     rows = _Rows(len(utterances), settings, length)
     kept: list[Utterance] = []
@@ -121,10 +124,11 @@ def prepare(
             f"{corpus.name}: none of the {len(utterances)} clips can be read; "
             + "; ".join(f"{file}: {why}" for file, why in list(failed.items())[:3])
         )
-    about = {
-        "left_out": dict(left_out or {}),
+    sha256 = dict(zip((item.file for item in utterances), hashes, strict=True))
+    about = known | {
         "failed": failed,
-        "audio_sha256": _audio_list_hash(utterances, hashes),
+        "audio_sha256": data_hash(utterances, hashes),
+        "data_sha256": data_hash(kept, [sha256[item.file] for item in kept]),
     }
     features = _assemble(corpus, kept, rows.array(), name, settings, about)
     save(target, features)
@@ -197,7 +201,10 @@ def _extract_one(
         audio = utterance.path.read_bytes()
         content = hashlib.sha256(audio).hexdigest()
         samples = load_audio(io.BytesIO(audio), settings)
-        return content, features_of(samples, settings, length)
+        row = features_of(samples, settings, length)
+        if not np.isfinite(row).all():
+            raise ValueError("its features are not finite numbers")
+        return content, row
     except (ValueError, OSError) as error:
         return content, str(error)
 
@@ -210,10 +217,10 @@ def _hash_one(utterance: Utterance) -> str:
         return ""
 
 
-def _audio_list_hash(utterances: Sequence[Utterance], content: Iterable[str]) -> str:
+def data_hash(utterances: Sequence[Utterance], content: Iterable[str]) -> str:
     """Return the SHA-256 of the list of files, their contents and their tags.
 
-    The tags belong to it: a label corrected in a table must not stay stale.
+    The tags belong to it: other speakers or labels are other data.
     """
     rows = [
         [item.file, value, *dataclasses.astuple(item.tags)]
@@ -224,17 +231,17 @@ def _audio_list_hash(utterances: Sequence[Utterance], content: Iterable[str]) ->
 
 def _cached(
     target: Path,
-    corpus: Corpus,
+    known: Mapping[str, object],
     utterances: Sequence[Utterance],
     workers: joblib.Parallel,
 ) -> Extraction | None:
-    """Return the cached features if they hold exactly this audio, else None."""
+    """Return the cached features if they are of exactly this, else None."""
     about = read_about(target)
-    if about is None or about.get("labels") != list(corpus.labels):
+    if about is None or {name: about.get(name) for name in known} != known:
         return None
     content = workers(joblib.delayed(_hash_one)(item) for item in utterances)
     # Clips that failed are in the list too: one that was mended is noticed.
-    if _audio_list_hash(utterances, content) != about.get("audio_sha256"):
+    if data_hash(utterances, content) != about.get("audio_sha256"):
         return None
     try:
         return Extraction(target, load(target), 0, about.get("failed", {}))
@@ -260,9 +267,7 @@ def _assemble(
         "corpus": corpus.name,
         "synthetic": corpus.synthetic,
         "features": name,
-        "settings": dataclasses.asdict(settings),
         "hop_seconds": settings.hop_seconds,
-        "labels": list(corpus.labels),
         "counts": {label: counts[label] for label in corpus.labels},
         "shape": list(x.shape),
         **about,
@@ -284,11 +289,96 @@ def _assemble(
     )
 
 
+def prepare_checked(
+    cfg: config.Parameters,
+    corpus: Corpus,
+    report: corpora.Report,
+    *,
+    overwrite: bool = False,
+) -> Extraction:
+    """Extract the features of a copy that the doctor has examined, or find them.
+
+    Args:
+        cfg: The notebook's parameters.
+        corpus: The corpus.
+        report: What `corpora.check` found in the copy.
+        overwrite: Extract again although the cache is good.
+
+    Returns:
+        As `prepare`; `features.about["audit"]` says what was found, what was left
+        out and why, and what the doctor found wrong.
+
+    Raises:
+        ValueError: If there are errors and `ignore_problems` is not set, or no clip
+            can be read.
+    """
+    report.require_ok(cfg.ignore_problems)
+    made = prepare(
+        corpus,
+        report.usable,
+        cfg.folders.features,
+        cfg.feature_preset,
+        cfg.feature_options,
+        overwrite=overwrite,
+        verbose=cfg.verbose,
+    )
+    if made.failed and not cfg.ignore_problems:
+        told = "; ".join(
+            f"{file}: {why}" for file, why in list(made.failed.items())[:4]
+        )
+        raise ValueError(
+            f"{corpus.name}: {len(made.failed)} clips give no features ({told}). "
+            "Repair or remove them, or set ignore_problems = True to go on."
+        )
+    clips = report.clips.set_index("file")
+    unusable = clips.index[~clips["usable"]]
+    dropped = {
+        file: next(
+            (p.message for p in report.errors if file in (p.file, *p.files)),
+            "it cannot be read",
+        )
+        for file in unusable
+    }
+    expected = report.counts["expected"]
+    audit = {
+        "expected": None if expected.isna().any() else int(expected.sum()),
+        "found": len(report.utterances),
+        "used": len(made.features),
+        "dropped": dropped | dict(made.failed),
+        "problems": [
+            {
+                "severity": problem.severity,
+                "kind": problem.kind,
+                "files": len(problem.files) or int(bool(problem.file)),
+                "message": problem.message,
+            }
+            for problem in (*report.errors, *report.warnings)
+        ],
+    }
+    if made.failed:
+        audit["problems"].append(
+            {
+                "severity": "error",
+                "kind": "without features",
+                "files": len(made.failed),
+                "message": f"Clips that give no features: {', '.join(made.failed)}.",
+            }
+        )
+    content = clips.loc[made.features.file, "content"].tolist()
+    about = dict(made.features.about) | {"audit": audit, "content": content}
+    if about != made.features.about:
+        paths.write_json(made.path.with_suffix(".json"), about)
+    features = dataclasses.replace(made.features, about=about)
+    return dataclasses.replace(made, features=features)
+
+
 def obtain(cfg: config.Parameters) -> tuple[Corpus, FeatureSet]:
     """Return the features that the parameters ask for, making them if need be.
 
-    DEMO is generated if it is missing. Where the audio is not at hand but a
-    feature file is, as on a machine that only trains, the file is taken.
+    DEMO is generated if it is missing. The copy of the corpus is examined; a clip
+    whose content was examined before is not decoded again. Where the audio is not
+    at hand but a feature file is, as on a machine that only trains, the file is
+    taken, with the verdict that was written into it.
 
     Args:
         cfg: The notebook's parameters.
@@ -299,28 +389,51 @@ def obtain(cfg: config.Parameters) -> tuple[Corpus, FeatureSet]:
     Raises:
         FileNotFoundError: If there is neither audio nor a feature file; the
             message says how to get the corpus.
-        ValueError: If the audio cannot be used.
+        ValueError: If the copy has errors and `ignore_problems` is not set, or
+            cannot be used at all.
     """
     datasets, folder = cfg.folders.datasets, cfg.folders.features
     corpus = corpora.get(cfg.corpus, datasets)
     if cfg.feature_preset == OFFICIAL:
         return corpus, load(feature_path(folder, corpus.name, OFFICIAL))
-    name = preset_name(cfg.feature_preset, cfg.feature_options)
-    target = feature_path(folder, corpus.name, name)
     audio = datasets / corpus.name
     if corpus.synthetic:
         corpora.demo.generate(audio, verbose=cfg.verbose)
-    elif not audio.is_dir() and read_about(target) is not None:
-        return corpus, load(target)
-    left_out = (read_about(target) or {}).get("left_out", {})
-    found = corpora.scan(corpus, audio)
-    made = prepare(
+    elif not audio.is_dir():
+        name = preset_name(cfg.feature_preset, cfg.feature_options)
+        target = feature_path(folder, corpus.name, name)
+        if read_about(target) is not None:
+            return corpus, _without_audio(cfg, target)
+    report = corpora.check(
         corpus,
-        [item for item in found if item.file not in left_out],
-        folder,
-        cfg.feature_preset,
-        cfg.feature_options,
-        left_out=left_out,
-        verbose=cfg.verbose,
+        audio,
+        cache=folder / f"{corpus.name}-audio.json",
+        progress=cfg.verbose == 1,
     )
-    return corpus, made.features
+    return corpus, prepare_checked(cfg, corpus, report).features
+
+
+def audio_paths(cfg: config.Parameters, corpus: Corpus) -> dict[str, Path]:
+    """Return where the audio of every file lies, empty where it is not at hand."""
+    folder = cfg.folders.datasets / corpus.name
+    if not folder.is_dir():
+        return {}
+    return {item.file: item.path for item in corpora.find(corpus, folder)[0]}
+
+
+def _without_audio(cfg: config.Parameters, target: Path) -> FeatureSet:
+    """Return a feature file whose audio is not at hand, if it may be used."""
+    features = load(target)
+    problems = features.about.get("audit", {}).get("problems", [])
+    errors = [item["message"] for item in problems if item["severity"] == "error"]
+    if errors and not cfg.ignore_problems:
+        raise ValueError(
+            "\n".join(
+                [
+                    f"{target} was made from audio with {len(errors)} errors:",
+                    *errors,
+                    "Set ignore_problems = True to use it all the same.",
+                ]
+            )
+        )
+    return features

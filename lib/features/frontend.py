@@ -6,6 +6,8 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 
+import scipy.signal
+
 from lib import config
 
 OFFICIAL = "timnet_official"  # the authors' own arrays; there is nothing to extract
@@ -58,14 +60,14 @@ class FrontEnd:
     sample_rate: int = 22_050
     clip_seconds: float = 0.0
     pieces: typing.Literal["one", "all"] = "one"
-    channels: int = 1
+    channels: typing.Literal[1, 2] = 1
     scale: typing.Literal["none", "percentile"] = "none"
     window: str = "hann"
     frame_samples: int = 2048
     hop_samples: int = 512
     fft_samples: int = 2048
     padding: typing.Literal["constant", "reflect", "none"] = "constant"
-    power: int = 2
+    power: typing.Literal[1, 2] = 2
     mel_bands: int = 128
     mel_filters: typing.Literal["slaney", "htk", "htk_in_mel"] = "slaney"
     mel_rate: int = 0
@@ -166,6 +168,7 @@ def front_end(preset: str, options: Mapping[str, object] | None = None) -> Front
             f"frame_samples {result.frame_samples} exceeds fft_samples "
             f"{result.fft_samples}; a frame has to fit into the transform"
         )
+    _require_band(result)
     if result.coefficients > result.mel_bands:
         raise ValueError(
             f"coefficients {result.coefficients} exceeds mel_bands "
@@ -174,11 +177,31 @@ def front_end(preset: str, options: Mapping[str, object] | None = None) -> Front
     return result
 
 
+def _require_band(settings: FrontEnd) -> None:
+    """Raise ValueError for an unknown window, or a band that is not there."""
+    try:
+        scipy.signal.get_window(settings.window, 8)
+    except ValueError:
+        raise ValueError(
+            f"feature option 'window': {settings.window!r} is no window that needs no "
+            "number of its own; hann and hamming are two"
+        ) from None
+    rate = settings.mel_rate or settings.sample_rate
+    high = settings.high_hertz or rate / 2
+    if not settings.low_hertz < high <= rate / 2:
+        raise ValueError(
+            f"the mel filters would span {settings.low_hertz:g} to {high:g} Hz: give "
+            f"low_hertz below high_hertz, and high_hertz up to {rate / 2:g}"
+        )
+
+
 def _checked(name: str, value: object, kind: object) -> object:
     """Return a feature option in its own type, or raise ValueError."""
     literals = typing.get_args(kind)
     if literals:
-        valid, wanted = value in literals, f"one of {', '.join(map(repr, literals))}"
+        # 1.0 and True equal 1, but would give the same numbers another name.
+        valid = any(value == one and type(value) is type(one) for one in literals)
+        wanted = f"one of {', '.join(map(repr, literals))}"
     elif kind is str:
         valid, wanted = isinstance(value, str), "a text"
     else:

@@ -6,6 +6,7 @@ loaded, so these are read by an unpickler that knows nothing but NumPy arrays.
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import typing
 from collections import Counter
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import corpora, paths
+from lib import config, corpora, paths
 from lib.corpora.base import Corpus, Tags, Utterance
 from lib.corpora.expected import expected_utterances
 from lib.features.frontend import OFFICIAL as NAME
@@ -125,6 +126,8 @@ def import_official(
     known = list(tags) or [
         (f"row_{row:05d}", Tags(label, "")) for row, label in enumerate(labels)
     ]
+    rows = [[file, *dataclasses.astuple(tag)] for file, tag in known]
+    source = paths.sha256_file(path)
     about = {
         "schema_version": 1,
         "corpus": corpus.name,
@@ -135,11 +138,13 @@ def import_official(
         "labels": list(corpus.labels),
         "counts": dict(Counter(labels)),
         "shape": list(x.shape),
-        "left_out": {},
+        "clip_samples": corpus.clip_samples,
+        "dilations": corpus.dilations,
         "failed": {},
         "versions": {},
         "audio_sha256": "",
-        "source_sha256": paths.sha256_file(path),
+        "source_sha256": source,
+        "data_sha256": config.digest([source, rows], length=64),
         "x_sha256": array_hash(x),
     }
     return FeatureSet(

@@ -47,6 +47,11 @@ class FeatureSet:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def content(self) -> np.ndarray:
+        """Hash of the decoded audio of every utterance, "" where it is not known."""
+        return np.array(self.about.get("content") or [""] * len(self))
+
 
 _AGAIN = "run 01_preprocess with overwrite=True to make it again"
 ARRAYS = ("x", "y", "label_names", "file", "speaker", "sex", "text")
@@ -125,6 +130,10 @@ def load(target: Path) -> FeatureSet:
     arrays = read_arrays(target, ARRAYS)
     if array_hash(arrays["x"]) != about.get("x_sha256"):
         raise ValueError(f"{target} does not match its description; {_AGAIN}")
+    if "data_sha256" not in about:
+        raise ValueError(f"{target} was made by an earlier edition; {_AGAIN}")
+    if len(np.unique(arrays["file"])) < len(arrays["file"]):
+        raise ValueError(f"{target} holds a clip twice; {_AGAIN}")
     return FeatureSet(**arrays, about=about)
 
 

@@ -11,9 +11,11 @@ from lib.runs import (
     table,
 )
 from lib.runs.manifest import RunFolders, chosen_epochs, curves, listing
+from lib.runs.rows import caveats
 
 __all__ = [
     "RunFolders",
+    "caveats",
     "chosen_epochs",
     "comparisons",
     "curves",

@@ -21,7 +21,7 @@ _COLUMNS = (
     "corpus protocol system first second difference low high reliable speakers "
     "sign_flip_p smallest_p holm_p mcnemar_p only_first only_second note"
 ).split()
-_NOT_THE_SYSTEM = ("protocol", "folds", "seed")
+_NOT_THE_SYSTEM = ("protocol", "folds", "folds_sha256", "seed")
 
 
 @dataclasses.dataclass(frozen=True)

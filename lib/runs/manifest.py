@@ -20,7 +20,7 @@ import pandas as pd
 
 from lib import paths
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +156,10 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("schema_version") != (
         SCHEMA_VERSION
     ):
-        raise ValueError(f"{path} is not a manifest of schema {SCHEMA_VERSION}")
+        raise ValueError(
+            f"{path} is not a manifest of schema {SCHEMA_VERSION}: it was made by an "
+            "earlier edition; train the run again"
+        )
     return manifest
 
 

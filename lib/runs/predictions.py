@@ -72,4 +72,6 @@ def read(path: Path) -> pd.DataFrame:
     missing = [name for name in KEYS if name not in frame.columns]
     if missing:
         raise ValueError(f"{path} lacks the columns {missing}")
+    if frame.duplicated(["fold", "file"]).any():
+        raise ValueError(f"{path} holds a clip twice in one fold; run 02_train again")
     return frame

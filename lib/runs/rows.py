@@ -43,6 +43,7 @@ _TYPES = {
 _NOT_SETTINGS = (
     *("corpus", "features", "feature_settings", "model", "model_options"),
     *("protocol", "folds", "seed", "epochs"),
+    *("clip_samples", "data_sha256", "folds_sha256"),
 )
 
 
@@ -95,7 +96,8 @@ def _identity(document: Mapping[str, Any], folder: str) -> dict[str, Any]:
     names = ("corpus", "features", "model", "protocol", "folds", "seed", "epochs")
     settings = {key: config[key] for key in config if key not in _NOT_SETTINGS}
     settings |= config.get("model_options") or {}
-    apart = {key: config[key] for key in config if key != "seed"}
+    # Other seeds have other folds.
+    apart = {key: config[key] for key in config if key not in ("seed", "folds_sha256")}
     digest = hashlib.sha256(json.dumps(apart, sort_keys=True).encode()).hexdigest()
     note = _note(document)
     if document["run_id"] != folder:
@@ -109,7 +111,7 @@ def _identity(document: Mapping[str, Any], folder: str) -> dict[str, Any]:
         "finished": document.get("finished") or "",
         "kind": document.get("kind", "trained"),
         "note": note,
-        "warning": _warning(document),
+        "warning": ", ".join(caveats(document)),
         "configuration": digest[:8],
         "settings": json.dumps(settings, sort_keys=True),
     }
@@ -133,23 +135,95 @@ def _note(document: Mapping[str, Any]) -> str:
     return f"not finished: {done} of {len(folds)} folds; 02_train goes on with it"
 
 
-def _warning(document: Mapping[str, Any]) -> str:
-    """Return what the reader of a score has to know, from the folds themselves."""
+def caveats(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return what keeps a run's score from being taken at face value.
+
+    Args:
+        document: The manifest of a finished run.
+
+    Returns:
+        A sentence for each, by the short mark that tables carry.
+    """
     folds = document["folds"]
-    marks = ["synthetic audio"] if document["synthetic"] else []
+    said = {}
+    if document["synthetic"]:
+        said["synthetic audio"] = (
+            "The speech is generated; its scores say nothing about people."
+        )
+    if document.get("kind") == "official weights":
+        said["official weights"] = (
+            "The weights are the TIM-Net authors', made by their own code."
+        )
     if any(fold.get("chosen_on") == "test" for fold in folds):
-        marks.append("epoch chosen on the test fold")
+        said["epoch chosen on the test fold"] = (
+            "The epoch was chosen on the test fold: the score is the best of many "
+            "tries on the very clips that test, and no honest one."
+        )
     sides = [
         (set(_speakers(fold, "train")), set(_speakers(fold, "test"))) for fold in folds
     ]
-    if any(not (train - {""} and test - {""}) for train, test in sides):
-        marks.append("speakers unknown")
-    elif any(train & test for train, test in sides):
-        marks.append("speakers shared")
-    basis = document.get("metrics", {}).get("pooled", {}).get("interval", {})
-    if basis.get("reliable") is False:
-        marks.append("interval indicative only")
-    return ", ".join(marks)
+    if any("" in train | test or not (train and test) for train, test in sides):
+        said["speakers unknown"] = (
+            "Speakers are not known: the same voice may train and test."
+        )
+    elif shared := sum(bool(train & test) for train, test in sides):
+        said["speakers shared"] = (
+            f"In {shared} of {len(folds)} folds speakers who test have trained too: "
+            "for speakers never heard, expect less."
+        )
+    if repeated := sum(fold.get("repeated", 0) for fold in folds):
+        said[f"{repeated} test clips trained too"] = (
+            f"{repeated} clips that test have also trained, or chosen the epoch, under "
+            "another name: the same recording."
+        )
+    absent = sorted({name for fold in folds for name in fold.get("untrained", ())})
+    if absent:
+        number = sum(bool(fold.get("untrained")) for fold in folds)
+        said[f"untrained: {', '.join(absent)}"] = (
+            f"In {number} of {len(folds)} folds {', '.join(absent)} is tested and was "
+            "never trained: there it cannot be right, and lowers the UAR."
+        )
+    said |= _audio_caveats(document.get("data", {}))
+    pooled = document.get("metrics", {}).get("pooled", {})
+    if pooled.get("interval", {}).get("reliable") is False:
+        said["interval indicative only"] = "The interval rests on too few speakers."
+    return said
+
+
+def _audio_caveats(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the doctor has said of the audio that a run was made of."""
+    audit = data.get("audit")
+    if not audit:
+        return {
+            "audio not checked": (
+                "The features were imported without their audio, which nobody has "
+                "checked."
+            )
+        }
+    said = {}
+    by_severity = {"error": [], "warning": []}
+    for problem in audit["problems"]:
+        by_severity[problem["severity"]].append(problem)
+    for severity, mark in (("error", "errors ignored"), ("warning", "audio warnings")):
+        if found := by_severity[severity]:
+            kinds = ", ".join(f"{p['kind']} {p['files']}" for p in found)
+            told = " ".join(problem["message"] for problem in found)
+            heading = (
+                f"{len(found)} errors in the audio were ignored"
+                if severity == "error"
+                else f"The audio has {len(found)} warnings"
+            )
+            said[f"{mark}: {kinds}"] = f"{heading}: {told}"
+    whole = audit["expected"] or audit["found"]
+    if audit["used"] < whole:
+        dropped = [f"{file} ({why})" for file, why in audit["dropped"].items()]
+        told = f" Left out: {'; '.join(dropped[:4])}" if dropped else ""
+        more = f" and {len(dropped) - 4} more" if len(dropped) > 4 else ""
+        said[f"{audit['used']} of {whole} clips"] = (
+            f"{audit['used']} of {whole} clips are used, {audit['found']} were "
+            f"found.{told}{more}"
+        )
+    return said
 
 
 def _speakers(fold: Mapping[str, Any], part: str) -> list[str]:

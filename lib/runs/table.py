@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
-import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -20,9 +16,8 @@ __all__ = [
     "finished_runs",
     "leaderboard",
     "load_runs",
-    "newest_run",
+    "require_finished",
     "seeds_summary",
-    "train_command",
     "write_leaderboard",
 ]
 
@@ -68,19 +63,19 @@ def finished_runs(results: Path, corpus: str) -> pd.DataFrame:
 
     Args:
         results: The folder of all runs.
-        corpus: Corpus that the command in the message trains.
+        corpus: Corpus that the message names.
 
     Raises:
-        FileNotFoundError: If no run is finished; the message names the runs that
-            are not, and the command that makes one.
+        FileNotFoundError: If no run is finished; the message names those that are
+            not.
     """
     runs = load_runs(results)
     board = leaderboard(runs)
     if board.empty:
-        fits = (runs["corpus"] == corpus).astype(int)
-        raise FileNotFoundError(
-            _nothing_found(runs, fits, {"corpus": corpus}, Path(results))
-        )
+        lines = [f"no finished run in {results}."]
+        lines += [f"  there is {row.run_id}: {row.note}" for row in runs.itertuples()]
+        lines.append(f"Run 02_train first, for instance with -p corpus {corpus}.")
+        raise FileNotFoundError("\n".join(lines))
     return board
 
 
@@ -131,63 +126,8 @@ def seeds_summary(runs: pd.DataFrame) -> pd.DataFrame:
     return groups.agg(runs=("seed", "size"), seeds=seeds, **named).reset_index()
 
 
-def newest_run(
-    results: Path,
-    *,
-    corpus: str,
-    model: str,
-    protocol: str = "",
-    run_id: str = "",
-    features: str = "",
-    folds: int = 0,
-    epochs: int = 0,
-    seed: int | None = None,
-) -> str:
-    """Return the newest finished run that was trained as described.
-
-    Args:
-        results: The folder of all runs.
-        corpus: Corpus of the run.
-        model: System of the run.
-        protocol: Protocol of the run; "" for any.
-        run_id: A run to use whatever the rest says; it has to be finished.
-        features: Feature preset; "" for any.
-        folds: Number of folds; 0 for any.
-        epochs: Number of epochs; 0 for any.
-        seed: Seed; None for any.
-
-    Returns:
-        Its id, the name of its folders.
-
-    Raises:
-        ValueError: If `run_id` is given and there is no such finished run.
-        FileNotFoundError: If no finished run matches; the message names what
-            there is, closest first, and the command that makes one.
-    """
-    runs = load_runs(results)
-    if run_id:
-        return _named_run(runs, run_id, results)
-    wanted = {"corpus": corpus, "model": model, "protocol": protocol or None}
-    wanted |= {"features": features or None, "folds": folds or None}
-    wanted |= {"epochs": epochs or None, "seed": seed}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    trained = runs[runs["kind"] == "trained"]
-    hits = sum((trained[name] == value).fillna(False) for name, value in wanted.items())
-    matching = trained[(hits == len(wanted)) & (trained["status"] == "done")]
-    if matching.empty:
-        raise FileNotFoundError(_nothing_found(trained, hits, wanted, Path(results)))
-    times = pd.to_datetime(
-        matching["finished"], utc=True, format="ISO8601", errors="coerce"
-    )
-    return (
-        matching.assign(_time=times)
-        .sort_values(["_time", "run_id"], na_position="first")["run_id"]
-        .iloc[-1]
-    )
-
-
-def _named_run(runs: pd.DataFrame, run_id: str, results: Path) -> str:
-    """Return an id that the user gave, if that run is there and finished."""
+def require_finished(runs: pd.DataFrame, run_id: str, results: Path) -> None:
+    """Raise ValueError unless a run that the user names is there and finished."""
     known = dict(zip(runs["run_id"], runs["status"], strict=True))
     if run_id not in known:
         near = difflib.get_close_matches(run_id, known, n=1, cutoff=0.5)
@@ -197,48 +137,3 @@ def _named_run(runs: pd.DataFrame, run_id: str, results: Path) -> str:
     if known[run_id] != "done":
         note = runs.loc[runs["run_id"] == run_id, "note"].iloc[0]
         raise ValueError(f"run '{run_id}' cannot be used: {note}")
-    return run_id
-
-
-def _nothing_found(
-    runs: pd.DataFrame, hits: pd.Series, wanted: Mapping[str, Any], results: Path
-) -> str:
-    """Return what was looked for, what there is, and how to make it."""
-    looked = ", ".join(f"{name} {value}" for name, value in wanted.items())
-    lines = [f"no finished run with {looked} in {results}."]
-    near = runs.assign(_hits=hits).sort_values("_hits", ascending=False, kind="stable")
-    closest = near[near["status"] != "damaged"].head(3)
-    for row in closest.to_dict("records"):
-        differs = [
-            f"{name} {row[name]}"
-            for name, value in wanted.items()
-            if str(row[name]) != str(value)
-        ]
-        reasons = "; ".join(filter(None, [", ".join(differs), row["note"]]))
-        lines.append(f"  there is {row['run_id']}: {reasons}")
-    if closest.empty:
-        lines.append("  there are no runs yet.")
-    lines.append(
-        f"Make it, from the folder of the workbook: {train_command(wanted, results)}"
-    )
-    return "\n".join(lines)
-
-
-def train_command(parameters: Mapping[str, Any], results: Path) -> str:
-    """Return the papermill command that trains with these parameters.
-
-    Args:
-        parameters: Parameters of 02_train; mappings are handed over as JSON.
-        results: The folder of all runs, from which the workspace follows.
-    """
-    given = dict(parameters)
-    if Path(results).resolve().parent != paths.REPOSITORY:
-        given["workspace"] = str(Path(results).resolve().parent)
-    notebook = "notebooks/02_train.ipynb"
-    words = ["papermill", "--cwd", "notebooks", notebook, "Results/02_train.ipynb"]
-    for name, value in given.items():
-        if isinstance(value, Mapping):
-            words += ["-y", json.dumps({name: value})]
-        else:
-            words += ["-p", name, str(value)]
-    return shlex.join(words)

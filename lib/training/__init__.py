@@ -4,25 +4,29 @@ from lib.training.clips import prepare_augmentation
 from lib.training.settings import make_folds, resolve
 from lib.training.study import Plan, train, train_seeds
 from lib.training.testing import (
-    caveats,
+    OpenedRun,
     find_run,
     load_fold,
     official_run,
+    open_run,
     protocol_label,
+    require_data,
     retest,
 )
 
 __all__ = [
+    "OpenedRun",
     "Plan",
-    "caveats",
     "find_run",
     "load_fold",
     "make_folds",
     "prepare_augmentation",
     "protocol_label",
+    "require_data",
     "resolve",
     "retest",
     "official_run",
+    "open_run",
     "train",
     "train_seeds",
 ]

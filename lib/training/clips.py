@@ -128,7 +128,7 @@ def prepare_augmentation(
         copies = features.augmented_copies(
             corpus,
             data,
-            cfg.folders.datasets / corpus.name,
+            features.audio_paths(cfg, corpus),
             cfg.folders.features,
             cfg.feature_preset,
             cfg.feature_options,

@@ -14,7 +14,13 @@ from lib.protocols import Fold
 from lib.runs import RunFolders
 from lib.training.clips import Augmentation, predict_utterances
 from lib.training.curves import Curves
-from lib.training.fold import NO_AUGMENTATION, Outcome, figures, save_whole
+from lib.training.fold import (
+    NO_AUGMENTATION,
+    Outcome,
+    figures,
+    owner_of,
+    save_whole,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +73,8 @@ class FoldFit:
         report(row)
         save_whole(network.save, folders.model(fold.number))
         answers = predict_utterances(predict, x[fold.test])
-        outcome = Outcome(fold.test, *answers, [row], 1, seconds)
+        outcome = Outcome(
+            fold.test, *answers, [row], 1, seconds, owner_of(folders, fold)
+        )
         outcome.save(folders.outcome(fold.number))
         return outcome

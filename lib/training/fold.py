@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import metrics, paths
+from lib import config, metrics, paths
 from lib.device import derived_seed
 from lib.losses import smoothed_labels
 from lib.protocols import Fold
@@ -40,6 +40,7 @@ class Outcome:
         history: One dictionary of figures per epoch.
         epoch: The epoch that was tested, from 1.
         seconds: Time spent training, over all attempts.
+        owner: The run and the rows of the fold, see `owner_of`.
     """
 
     rows: np.ndarray
@@ -48,10 +49,16 @@ class Outcome:
     history: list[dict[str, float]]
     epoch: int
     seconds: float
+    owner: str = ""
 
     def save(self, target: Path) -> None:
         """Write the outcome; the fold counts as done from then on."""
-        rest = {"history": self.history, "epoch": self.epoch, "seconds": self.seconds}
+        rest = {
+            "history": self.history,
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "owner": self.owner,
+        }
         paths.write_npz(
             target,
             {
@@ -70,6 +77,20 @@ class Outcome:
             return None
         rest = json.loads(str(content.pop("rest")))
         return cls(**content, **rest)
+
+
+def owner_of(folders: RunFolders, fold: Fold) -> str:
+    """Return what an outcome or checkpoint belongs to: a run, and the fold's rows."""
+    return f"{folders.run_id} {config.digest(fold.parts())}"
+
+
+def require_owner(path: Path, found: str, wanted: str) -> None:
+    """Raise ValueError if a file belongs to another run, or to other rows."""
+    if found != wanted:
+        raise ValueError(
+            f"{path} is of another run or of other rows ({found or 'not said'}) than "
+            f"{wanted}; set overwrite=True to train this run anew"
+        )
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray] | None:
@@ -296,6 +317,7 @@ class FoldTraining:
             progress.history,
             epoch,
             round(progress.seconds, 3),
+            owner_of(self.folders, self.fold),
         )
         outcome.save(self.folders.outcome(number))
         self.folders.checkpoint(number).unlink(missing_ok=True)
@@ -304,6 +326,7 @@ class FoldTraining:
     def save_checkpoint(self, progress: Progress) -> None:
         """Write all that the next epoch depends on."""
         rest = {
+            "owner": owner_of(self.folders, self.fold),
             "epoch": progress.epoch,
             "seconds": progress.seconds,
             "history": progress.history,
@@ -324,6 +347,11 @@ class FoldTraining:
         if content is None:
             return Progress()
         rest = json.loads(str(content.pop("rest")))
+        require_owner(
+            self.folders.checkpoint(self.fold.number),
+            rest.pop("owner", ""),
+            owner_of(self.folders, self.fold),
+        )
         best = {
             name.removeprefix("best_"): value
             for name, value in content.items()

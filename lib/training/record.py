@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from lib import metrics, models, paths, runs
+from lib import metrics, models, paths, protocols, runs
 from lib.features import FeatureSet
 from lib.protocols import Fold
 from lib.runs import RunFolders, manifest
@@ -19,13 +19,13 @@ from lib.training.fold import Outcome
 def describe_data(features: FeatureSet) -> dict[str, Any]:
     """Return what a run was trained and tested on, for the manifest."""
     return {
+        "sha256": features.about["data_sha256"],
         "x_sha256": features.about["x_sha256"],
-        "audio_sha256": features.about["audio_sha256"],
         "count": len(features),
         "shape": list(features.x.shape),
         "label_names": features.label_names.tolist(),
         "counts": features.about["counts"],
-        "left_out": features.about["left_out"] | features.about["failed"],
+        "audit": features.about.get("audit"),
     }
 
 
@@ -42,7 +42,14 @@ def describe_fold(fold: Fold, features: FeatureSet) -> dict[str, Any]:
             ("test", fold.test),
         )
     }
-    return {"fold": fold.number, **parts, "validation_is_test": fold.validation_is_test}
+    untrained = protocols.untrained_labels(fold, features.y)
+    return {
+        "fold": fold.number,
+        **parts,
+        "validation_is_test": fold.validation_is_test,
+        "repeated": protocols.repeated_recordings(fold, features.content),
+        "untrained": features.label_names[untrained].tolist(),
+    }
 
 
 def complete(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lib import config, losses, models, protocols
@@ -13,24 +13,23 @@ from lib.training import schedules
 from lib.training.clips import resolve_augmentation
 
 
-def resolve(
-    cfg: config.Parameters, features: FeatureSet, model_options: Mapping[str, Any]
-) -> dict[str, Any]:
+def resolve(cfg: config.Parameters, features: FeatureSet) -> dict[str, Any]:
     """Return everything that decides the result of a run, nothing left open.
 
     Args:
         cfg: The notebook's parameters.
         features: The features that are trained on.
-        model_options: Options the corpus suggests; the user's go before them.
 
     Returns:
         JSON values, in a fixed order; the run id is made from them.
 
     Raises:
-        ValueError: If the model has no such option, training is to stop early and
-            nobody validates, or it is too short for the average of the weights.
+        ValueError: If the model has no such option or no use for a given parameter,
+            training is to stop early and nobody validates, or it is too short for
+            the average of the weights.
     """
     folds = make_folds(cfg, features)
+    _require_use(cfg)
     if not SYSTEMS[cfg.model].fit:
         _require_validation(cfg)
         _require_many_steps(cfg, folds)
@@ -38,15 +37,37 @@ def resolve(
         "corpus": features.about["corpus"],
         "features": features.about["features"],
         "feature_settings": features.about["settings"],
+        "clip_samples": features.about["clip_samples"],
+        "data_sha256": features.about["data_sha256"],
         "model": cfg.model,
-        "model_options": _model_options(cfg, model_options),
+        "model_options": _model_options(cfg, features),
         "protocol": cfg.protocol_in_force,
         "folds": len(folds),
+        "folds_sha256": config.digest([fold.parts() for fold in folds], length=64),
         "seed": cfg.seed,
         **_training_settings(cfg),
         "augmentation": cfg.augmentation,
         "augmentation_options": resolve_augmentation(cfg),
     }
+
+
+def _require_use(cfg: config.Parameters) -> None:
+    """Raise ValueError for a given parameter that would change nothing."""
+    if not SYSTEMS[cfg.model].fit:
+        return
+    default = config.Parameters()
+    useless = [
+        name
+        for name in config.TRAINING
+        if name in cfg.given and getattr(cfg, name) != getattr(default, name)
+    ]
+    if cfg.augmentation == "cepstrum":
+        useless.append("augmentation 'cepstrum'")
+    if useless:
+        raise ValueError(
+            f"{cfg.model} is fitted in one go, without epochs, and has no use for "
+            f"{', '.join(useless)}; leave that out"
+        )
 
 
 def _require_validation(cfg: config.Parameters) -> None:
@@ -79,17 +100,16 @@ def _require_many_steps(cfg: config.Parameters, folds: Sequence[Fold]) -> None:
         )
 
 
-def _model_options(
-    cfg: config.Parameters, suggested: Mapping[str, Any]
-) -> dict[str, Any]:
+def _model_options(cfg: config.Parameters, features: FeatureSet) -> dict[str, Any]:
     """Return all options of the system: its own, the corpus's, then the user's."""
     own = models.options(cfg.model)
     for name in cfg.model_options:
         if name not in own:
             hint = config.did_you_mean(name, own)
             raise ValueError(f"model_options: {cfg.model} has no option '{name}'{hint}")
-    fitting = {name: value for name, value in suggested.items() if name in own}
-    return own | fitting | cfg.model_options
+    if "dilations" in own:
+        own |= {"dilations": features.about["dilations"]}
+    return own | cfg.model_options
 
 
 def _training_settings(cfg: config.Parameters) -> dict[str, Any]:
@@ -116,7 +136,14 @@ def _training_settings(cfg: config.Parameters) -> dict[str, Any]:
 
 def make_folds(cfg: config.Parameters, features: FeatureSet) -> list[Fold]:
     """Return the folds that the parameters ask for."""
-    rows = Rows(features.y, features.speaker, features.sex, features.text)
+    rows = Rows(
+        features.y,
+        features.speaker,
+        features.sex,
+        features.text,
+        features.content,
+        features.label_names.tolist(),
+    )
     return protocols.make_folds(
         cfg.protocol_in_force,
         rows,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,13 @@ from lib.systems import SYSTEMS
 from lib.training import parallel, side_by_side
 from lib.training.clips import Augmentation
 from lib.training.fitted import FoldFit
-from lib.training.fold import NO_AUGMENTATION, FoldTraining, Outcome
+from lib.training.fold import (
+    NO_AUGMENTATION,
+    FoldTraining,
+    Outcome,
+    owner_of,
+    require_owner,
+)
 from lib.training.program import Program, Recipe, fresh_weights
 from lib.training.progress import Progress
 from lib.training.record import complete, describe_data, describe_fold
@@ -70,7 +77,7 @@ def train(
         The folders of the finished run.
 
     Raises:
-        ValueError: If the run was begun on other audio.
+        ValueError: If files of the run are of other settings, data or rows.
         RuntimeError: If another process works on the run.
         OSError: If a file cannot be written; what is done so far is kept.
     """
@@ -108,8 +115,8 @@ def train_seeds(
         The folders of the finished runs, in the order of the plans.
 
     Raises:
-        ValueError: If a run was begun on other audio, two plans are the same, or
-            they differ in more than the seed.
+        ValueError: If files of a run are of other settings, data or rows, two plans
+            are the same, or they differ in more than the seed.
         RuntimeError: If another process works on one of the runs.
         OSError: If a file cannot be written; what is done so far is kept.
     """
@@ -137,7 +144,7 @@ def _require_other_seeds(plans: Sequence[Plan]) -> None:
     first = plans[0].configuration
     for plan in plans[1:]:
         for name, value in plan.configuration.items():
-            if name != "seed" and value != first[name]:
+            if name not in ("seed", "folds_sha256") and value != first[name]:
                 raise ValueError(
                     f"{name} is {first[name]!r} with seed {seeds[0]} and {value!r} "
                     f"with seed {plan.configuration['seed']}; train them apart"
@@ -169,7 +176,10 @@ class _Run:
         """Return the outcome of a fold, or None if it has not been trained."""
         if not self.folders.model(fold.number).is_file():
             return None
-        return Outcome.load(self.folders.outcome(fold.number))
+        path = self.folders.outcome(fold.number)
+        if (found := Outcome.load(path)) is not None:
+            require_owner(path, found.owner, owner_of(self.folders, fold))
+        return found
 
     def open_folds(self) -> list[Fold]:
         """Return the folds that have no outcome yet."""
@@ -207,16 +217,20 @@ def _begin(
     folders: RunFolders, plan: Plan, features: FeatureSet, device: Device
 ) -> dict[str, Any]:
     """Return the manifest of the run, made or found."""
-    data = describe_data(features)
     for folder in (folders.models, folders.logs, folders.results):
         paths.remove_leftovers(folder)
+    attempt = {
+        "started": manifest.now(),
+        "code": manifest.git_state(),
+        "environment": manifest.environment(),
+        "device": dataclasses.asdict(device),
+    }
     if folders.manifest.is_file():
         document = manifest.read(folders.manifest)
-        if document["data"]["x_sha256"] != data["x_sha256"]:
+        if document["config"] != json.loads(json.dumps(plan.configuration)):
             raise ValueError(
-                f"run {folders.run_id} was begun on other features of the same "
-                "settings: the audio has changed since. Set overwrite=True to train "
-                "it again on what is there now."
+                f"{folders.manifest} is of other settings or data than its name says; "
+                "set overwrite=True to train the run anew"
             )
         if document["status"] == "done":
             return document
@@ -227,18 +241,22 @@ def _begin(
             "status": "running",
             "created": manifest.now(),
             "finished": None,
+            "attempts": [],
+            "folds": [],
         }
-    document |= {
+    trained_in = {entry["fold"]: entry.get("attempt") for entry in document["folds"]}
+    document |= attempt | {
         "status": "running",
         "error": None,
         "kind": "trained",
         "config": dict(plan.configuration),
         "synthetic": bool(features.about["synthetic"]),
-        "code": manifest.git_state(),
-        "environment": manifest.environment(),
-        "device": dataclasses.asdict(device),
-        "data": data,
-        "folds": [describe_fold(fold, features) for fold in plan.folds],
+        "data": describe_data(features),
+        "attempts": [*document["attempts"], attempt],
+        "folds": [
+            describe_fold(fold, features) | {"attempt": trained_in.get(fold.number)}
+            for fold in plan.folds
+        ],
     }
     manifest.write(folders.manifest, document)
     return document
@@ -258,10 +276,11 @@ def _train_runs(
                 _train_together(runs, trainer, progress)
             for run in runs:
                 _train_run(run, features, trainer, fold_parallel, progress)
-    except Exception as error:
+    except BaseException as error:
+        # Also where the user interrupts: nothing is running then.
         for run in runs:
             if not run.done:
-                run.write(status="failed", error=f"{error}")
+                run.write(status="failed", error=f"{error}" or type(error).__name__)
         raise
 
 
@@ -306,7 +325,9 @@ def _train_run(
     with contextlib.closing(_outcomes(run, trainer, at_once, progress)) as results:
         for fold, outcome in results:
             outcomes[fold.number] = outcome
-            entries[fold.number] |= {
+            entry = entries[fold.number]
+            entry["attempt"] = entry["attempt"] or len(run.document["attempts"])
+            entry |= {
                 "epochs_run": len(outcome.history),
                 "epoch_chosen": outcome.epoch,
                 "chosen_on": PROTOCOLS[configuration["protocol"]].chosen_on,

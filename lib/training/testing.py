@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,77 +14,231 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from lib import config, metrics, models, paths, runs
+from lib.corpora import Corpus
 from lib.device import Device
-from lib.features import FeatureSet
+from lib.features import PRESETS, FeatureSet, obtain
+from lib.features.frontend import OFFICIAL as OFFICIAL_FEATURES
 from lib.models import official
 from lib.protocols import PROTOCOLS, Fold
 from lib.runs import RunFolders, manifest
+from lib.systems import SYSTEMS
 from lib.training.clips import predict_utterances
 from lib.training.record import describe_data, describe_fold, write_outcomes
 from lib.training.settings import make_folds
 
 OFFICIAL = "official weights"  # what the manifest calls a test of such weights
-_ANY_SEED = config.Parameters.model_fields["seed"].default
+_OF_OFFICIAL = frozenset(("corpus", "features", "protocol", "folds", "seed", "model"))
 
 
-def find_run(
-    cfg: config.Parameters, features: FeatureSet, device: Device
-) -> RunFolders:
-    """Return the finished run that the parameters speak of.
+@dataclasses.dataclass(frozen=True)
+class OpenedRun:
+    """A finished run, with the data it was trained on.
 
-    With `weights_dir`, official weights are tested, unless they have been
-    before. Else it is `run_id`, or the newest finished run of the same corpus,
-    features and model; protocol and folds count if they are given, and the seed
-    if it is not the one that stands in every notebook.
+    Attributes:
+        folders: Where its files lie.
+        manifest: Its manifest.
+        corpus: Its corpus.
+        features: The features of its front end.
+        chosen: A sentence on which run it is, and what was left open.
+    """
+
+    folders: RunFolders
+    manifest: dict[str, Any]
+    corpus: Corpus
+    features: FeatureSet
+    chosen: str
+
+
+def open_run(cfg: config.Parameters, device: Device) -> OpenedRun:
+    """Return the finished run that the parameters speak of, with its data.
+
+    With `weights_dir`, official weights are tested, unless they have been before.
 
     Args:
-        cfg: The notebook's parameters.
-        features: The features they ask for.
+        cfg: The notebook's parameters; see `find_run`.
         device: The device in force, for the manifest of official weights.
 
     Raises:
-        FileNotFoundError: If there is no such run, or a weight file is missing;
-            the message names the command that makes the run.
-        ValueError: If the parameters contradict each other, or the run was
-            trained on other features.
+        FileNotFoundError: If there is no such run, no audio, or a weight file is
+            missing.
+        ValueError: If the parameters contradict each other, or the run was trained
+            on other recordings, labels or speakers than are there now.
     """
     if cfg.weights_dir:
-        if cfg.run_id:
-            raise ValueError("give run_id or weights_dir, not both")
-        return official_run(cfg, features, make_folds(cfg, features), device=device)
-    if cfg.weights_format:
-        raise ValueError("weights_format without weights_dir: give the folder too")
-    run_id = runs.table.newest_run(
-        cfg.folders.results,
-        corpus=features.about["corpus"],
-        features=features.about["features"],
-        model=cfg.model,
-        protocol=cfg.protocol,
-        folds=cfg.folds,
-        seed=None if cfg.seed == _ANY_SEED else cfg.seed,
-        run_id=cfg.run_id,
+        _require_official(cfg)
+        corpus, features = obtain(cfg)
+        folders = official_run(cfg, features, make_folds(cfg, features), device=device)
+        chosen = f"{folders.run_id}: the official weights in {cfg.weights_dir}"
+    else:
+        if cfg.weights_format:
+            raise ValueError("weights_format without weights_dir: give the folder too")
+        folders, chosen = find_run(cfg)
+        corpus, features = obtain(_of_run(cfg, manifest.read(folders.manifest)))
+    document = manifest.read(folders.manifest)
+    require_data(document, features)
+    return OpenedRun(folders, document, corpus, features, chosen)
+
+
+def find_run(cfg: config.Parameters) -> tuple[RunFolders, str]:
+    """Return the finished run that the parameters speak of.
+
+    A parameter that is given selects, one that is not given means any; the newest
+    of the runs that are left is taken.
+
+    Args:
+        cfg: The notebook's parameters.
+
+    Returns:
+        The run, and a sentence that names it and what was left open.
+
+    Raises:
+        FileNotFoundError: If there is no such run; the message names the closest
+            ones and what to give to 02_train.
+        ValueError: If the named run is not there, not finished, or another one than
+            the other parameters ask for.
+    """
+    results = cfg.folders.results
+    table = runs.table.load_runs(results)
+    asked = sorted(config.DECIDE_A_RUN & cfg.given)
+    if cfg.run_id:
+        runs.table.require_finished(table, cfg.run_id, results)
+        folders = RunFolders(cfg.folders, cfg.run_id)
+        if differs := _differences(cfg, asked, manifest.read(folders.manifest)):
+            raise ValueError(
+                f"run '{cfg.run_id}' has {', '.join(differs)}; leave run_id empty, or "
+                "the other parameters out"
+            )
+        return folders, f"{cfg.run_id}, by its name"
+    asked = sorted({*asked, "corpus"})
+    found = [
+        (row, manifest.read(results / row.run_id / "run.json"))
+        for row in table.itertuples()
+        if row.kind == "trained" and row.status != "damaged"
+    ]
+    differs = {row.run_id: _differences(cfg, asked, known) for row, known in found}
+    fits = [pair for pair in found if not differs[pair[0].run_id]]
+    done = [(row, known) for row, known in fits if row.status == "done"]
+    if not done:
+        raise FileNotFoundError(_nothing_found(cfg, asked, found, differs))
+    done.sort(key=lambda pair: (pair[1]["finished"], pair[0].run_id))
+    run_id = done[-1][0].run_id
+    return RunFolders(cfg.folders, run_id), _what_was_open(run_id, done)
+
+
+def _differences(
+    cfg: config.Parameters, names: Sequence[str], document: Mapping[str, Any]
+) -> list[str]:
+    """Return what a run has in place of the parameters that are asked for."""
+    known = document["config"]
+    found = []
+    for name in names:
+        wanted = json.loads(json.dumps(getattr(cfg, name)))
+        has = known.get(name)
+        if name == "features":
+            own = wanted or SYSTEMS[known["model"]].features
+            same = has == own or has.rpartition("-")[0] == own
+        elif isinstance(wanted, dict):
+            settings = "feature_settings" if name == "feature_options" else name
+            has = {key: (known.get(settings) or {}).get(key) for key in wanted}
+            same = has == wanted
+        elif name == "folds":
+            same = wanted in (0, has)  # 0 is the protocol's own number, which it has
+        else:
+            same = has == getattr(cfg, f"{name}_in_force", wanted)
+        if not same:
+            found.append(f"{name} {has}")
+    return found
+
+
+def _what_was_open(run_id: str, fits: Sequence[tuple[Any, Mapping[str, Any]]]) -> str:
+    """Return a sentence on what the runs that fit differ in."""
+    if len(fits) == 1:
+        return f"{run_id}, the only finished run that fits"
+    values: dict[str, set[str]] = {}
+    for _, document in fits:
+        for name in sorted(config.DECIDE_A_RUN & set(document["config"])):
+            values.setdefault(name, set()).add(str(document["config"][name]))
+    differ = [
+        f"{name} ({', '.join(sorted(found))})"
+        for name, found in values.items()
+        if len(found) > 1
+    ]
+    return (
+        f"{run_id}, the newest of {len(fits)} finished runs that fit; left open: "
+        f"{', '.join(differ) or 'the recordings'}. Set it, or run_id, to choose another"
     )
-    folders = RunFolders(cfg.folders, run_id)
-    _require_features(manifest.read(folders.manifest), features)
-    return folders
 
 
-def _require_features(document: dict[str, Any], features: FeatureSet) -> None:
-    """Raise ValueError unless a run was trained on exactly these features."""
+def _nothing_found(
+    cfg: config.Parameters,
+    asked: Sequence[str],
+    found: Sequence[tuple[Any, Mapping[str, Any]]],
+    differs: Mapping[str, Sequence[str]],
+) -> str:
+    """Return what was looked for, what there is, and how to make it."""
+    wanted = ", ".join(f"{name} {getattr(cfg, name)}" for name in asked)
+    lines = [f"no finished run with {wanted} in {cfg.folders.results}."]
+    closest = sorted(found, key=lambda pair: len(differs[pair[0].run_id]))[:3]
+    for row, _ in closest:
+        reasons = [*differs[row.run_id], *filter(None, [row.note])]
+        lines.append(f"  there is {row.run_id}: {'; '.join(reasons)}")
+    if not closest:
+        lines.append("  there are no runs yet.")
+    given = cfg.arguments("workspace", "datasets_dir", *asked)
+    lines.append(f"Train it: papermill notebooks/02_train.ipynb OUT.ipynb {given}")
+    return "\n".join(lines)
+
+
+def _of_run(cfg: config.Parameters, document: Mapping[str, Any]) -> config.Parameters:
+    """Return the parameters with the corpus and the front end of a run.
+
+    Errors in the audio that were ignored when it was trained are ignored again; its
+    caveats name them.
+    """
+    known, audit = document["config"], document["data"]["audit"] or {}
+    preset, options = known["features"], {}
+    if preset not in (*PRESETS, OFFICIAL_FEATURES):
+        preset = preset.rpartition("-")[0]
+        options = {
+            name: value
+            for name, value in known["feature_settings"].items()
+            if value != getattr(PRESETS[preset], name)
+        }
+    errors = any(p["severity"] == "error" for p in audit.get("problems", ()))
+    return cfg.model_copy(
+        update={
+            "corpus": known["corpus"],
+            "features": preset,
+            "feature_options": options,
+            "ignore_problems": errors,
+        }
+    )
+
+
+def require_data(document: Mapping[str, Any], features: FeatureSet) -> None:
+    """Raise ValueError unless a run was trained on exactly these data."""
     run_id, about = document["run_id"], features.about
     for name in ("corpus", "features"):
         if document["config"][name] != about[name]:
             raise ValueError(
                 f"run {run_id} was trained on {name} '{document['config'][name]}', "
-                f"the parameters ask for '{about[name]}'. Set corpus, features and "
-                "feature_options as they were in 02_train."
+                f"not on '{about[name]}'"
             )
-    if document["data"]["x_sha256"] != about["x_sha256"]:
+    if document["data"]["sha256"] != about["data_sha256"]:
         raise ValueError(
-            f"run {run_id} was trained on other features than those now in MFCC: the "
-            "audio, or a library that reads it, has changed since. Run 02_train again "
-            "with overwrite=True."
+            f"run {run_id} was trained on other recordings, labels or speakers than "
+            "are there now. Run 02_train: on what is there now it is another run."
         )
+
+
+def _require_official(cfg: config.Parameters) -> None:
+    """Raise ValueError for parameters that official weights have no use for."""
+    if cfg.run_id:
+        raise ValueError("give run_id or weights_dir, not both")
+    useless = (cfg.given & config.DECIDE_A_RUN) - _OF_OFFICIAL
+    if useless or cfg.model != "timnet":
+        said = ", ".join(sorted(useless)) or f"model '{cfg.model}'"
+        raise ValueError(f"weights_dir holds TIM-Net as published: leave out {said}")
 
 
 def retest(
@@ -110,9 +265,17 @@ def retest(
             weights was changed since.
     """
     document = manifest.read(folders.manifest)
-    _require_features(document, features)
+    require_data(document, features)
     recorded = runs.predictions.read(folders.predictions)
     row_of = {file: row for row, file in enumerate(features.file)}
+    rows = [row_of.get(file, -1) for file in recorded["file"]]
+    wrong = recorded["y_true"].to_numpy() != features.y[rows]
+    wrong |= recorded["speaker"].to_numpy() != features.speaker[rows]
+    if -1 in rows or wrong.any():
+        raise ValueError(
+            f"{folders.predictions} has other files, labels or speakers than the data; "
+            "run 02_train again with overwrite=True"
+        )
     columns = runs.predictions.probability_columns(features.label_names)
     tables, embeddings = [], []
     for fold in _bar(sorted(recorded["fold"].unique()), verbose):
@@ -191,7 +354,7 @@ def official_run(
     files = official.fold_files(Path(cfg.weights_dir).expanduser(), len(folds))
     document = _describe(cfg, features, folds, files, device)
     folders = RunFolders(cfg.folders, document["run_id"])
-    if _finished(folders, document["data"]) and not cfg.overwrite:
+    if _finished(folders) and not cfg.overwrite:
         return folders
     with manifest.only_one(folders):
         manifest.write(folders.manifest, document)
@@ -244,13 +407,13 @@ def _official_file(
     return file
 
 
-def _finished(folders: RunFolders, data: dict[str, Any]) -> bool:
-    """Tell whether a run is done, on these data."""
+def _finished(folders: RunFolders) -> bool:
+    """Tell whether a run is done."""
     try:
         known = manifest.read(folders.manifest)
     except (FileNotFoundError, ValueError):
         return False
-    return (known["status"], known["data"]) == ("done", data)
+    return known["status"] == "done"
 
 
 def _describe(
@@ -265,10 +428,13 @@ def _describe(
         "corpus": features.about["corpus"],
         "features": features.about["features"],
         "feature_settings": features.about["settings"],
+        "clip_samples": features.about["clip_samples"],
+        "data_sha256": features.about["data_sha256"],
         "model": "timnet",
         "model_options": {},
         "protocol": cfg.protocol_in_force,
         "folds": len(folds),
+        "folds_sha256": config.digest([fold.parts() for fold in folds], length=64),
         "seed": cfg.seed,
         "epochs": None,
         "weights_format": "timnet_hdf5",
@@ -307,34 +473,3 @@ def protocol_label(document: dict[str, Any]) -> str:
     else:
         label = PROTOCOLS[document["config"]["protocol"]].label
     return f"{label}; synthetic speech" if document["synthetic"] else label
-
-
-def caveats(document: dict[str, Any]) -> list[str]:
-    """Return in sentences what keeps a run's score from being taken at face value.
-
-    Args:
-        document: The manifest of a finished run.
-    """
-    folds = document["folds"]
-    said = []
-    if document["synthetic"]:
-        said.append("The speech is generated; its scores say nothing about people.")
-    if document.get("kind") == OFFICIAL:
-        said.append("The weights are the TIM-Net authors', made by their own code.")
-    if any(fold.get("chosen_on") == "test" for fold in folds):
-        said.append(
-            "The epoch was chosen on the test fold: the score is the best of many "
-            "tries on the very clips that test, and no honest one."
-        )
-    sides = [
-        (set(fold["train"]["speakers"]), set(fold["test"]["speakers"]))
-        for fold in folds
-    ]
-    if any("" in train | test for train, test in sides):
-        said.append("Speakers are not known: the same voice may train and test.")
-    elif shared := sum(bool(train & test) for train, test in sides):
-        said.append(
-            f"In {shared} of {len(folds)} folds people who test have trained too: "
-            "for people never heard, expect less."
-        )
-    return said
