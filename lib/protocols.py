@@ -267,14 +267,21 @@ def _random_folds(rows: Rows, folds: int, seed: int) -> Iterator[tuple]:
 
 def _stratified(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
     for label, clips in zip(*np.unique(rows.y, return_counts=True), strict=True):
-        _require_folds(folds, 2, clips, f"clips of the label {rows.name(label)}")
+        # One part tests, one as large chooses the epoch, the others train.
+        _require_folds(folds, 3, clips, f"clips of the label {rows.name(label)}")
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     for number, (side, test) in enumerate(splitter.split(rows.y, rows.y), start=1):
         # As many rows choose the epoch as test it.
         inner = StratifiedShuffleSplit(
             1, test_size=max(len(test), len(np.unique(rows.y))), random_state=seed
         )
-        train, validation = next(inner.split(side, rows.y[side]))
+        try:
+            train, validation = next(inner.split(side, rows.y[side]))
+        except ValueError as error:
+            raise ValueError(
+                f"{len(side)} clips cannot be split by label into some that train and "
+                f"{inner.test_size} that choose the epoch ({error}); use more folds"
+            ) from error
         yield Fold(number, np.sort(side[train]), np.sort(side[validation]), test)
 
 
