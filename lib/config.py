@@ -179,7 +179,7 @@ class Parameters(BaseModel):
         words = []
         for name in names:
             value = getattr(self, name)
-            if name not in self.given:
+            if name not in self.given and name != "corpus":
                 continue
             if isinstance(value, str):
                 words += ["-r", name, value]

@@ -676,16 +676,6 @@ def test_arrays_of_the_wrong_kind_are_refused(tmp_path):
         read_official(tmp_path / "none.npy")
 
 
-def test_what_the_doctor_left_out_is_not_taken_back(clips, corpus, tmp_path):
-    """A cut clip still decodes; the training notebook must not pick it up again."""
-    left_out = {clips[1].file: "truncated", clips[2].file: "silent"}
-    usable = [clip for clip in clips if clip.file not in left_out]
-    made = features.prepare(corpus, usable, tmp_path, left_out=left_out, verbose=0)
-    assert made.features.about["left_out"] == left_out
-    again = features.prepare(corpus, usable, tmp_path, left_out=left_out, verbose=0)
-    assert again.made == 0
-
-
 def test_a_clip_that_failed_is_not_tried_again_until_it_changes(
     clips, corpus, tmp_path
 ):

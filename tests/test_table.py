@@ -6,9 +6,10 @@ import statistics
 import pandas as pd
 import pytest
 
-from lib import config, protocols
+from lib import config, protocols, training
 from lib.runs import table
 
+WHOLE = {"expected": 9, "found": 9, "used": 9, "dropped": {}, "problems": []}
 APART = {"speakers": ["01"]}, {"speakers": ["02"]}
 
 
@@ -29,7 +30,7 @@ def make_manifest(run_id, **changes):
     pooled = {"uar": 0.7, "war": 0.72, "macro_f1": 0.69}
     pooled |= {"uar_interval": [0.66, 0.74], "war_interval": [0.68, 0.76]}
     document = {
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": run_id,
         "status": "done",
         "finished": "2025-03-01T10:00:00+00:00",
@@ -37,7 +38,7 @@ def make_manifest(run_id, **changes):
         "kind": "trained",
         "parameters": 106992,
         "config": configuration,
-        "data": {"label_names": ["a", "b"]},
+        "data": {"label_names": ["a", "b"], "audit": dict(WHOLE)},
         "folds": [
             {"fold": 1, "train": APART[0], "test": APART[1], "seconds": 3.5}
             | {"chosen_on": "validation"},
@@ -123,12 +124,12 @@ def test_no_results_are_an_empty_table_that_still_works(tmp_path):
     ("content", "reason"),
     [
         (b"", "damaged"),
-        (b'{"schema_version": 1, "run_', "damaged"),
+        (b'{"schema_version": 2, "run_', "damaged"),
         (b"\xff\xfe\x00", "damaged"),
         (b"[]", "schema"),
-        (b'{"schema_version": 2}', "schema"),
-        (b'{"schema_version": 1}', "lacks 'config'"),
-        (b'{"schema_version": 1, "config": 3}', "damaged"),
+        (b'{"schema_version": 1}', "earlier edition"),
+        (b'{"schema_version": 2}', "lacks 'config'"),
+        (b'{"schema_version": 2, "config": 3}', "damaged"),
     ],
 )
 def test_a_damaged_manifest_is_a_row_that_says_so(tmp_path, content, reason):
@@ -265,44 +266,34 @@ def test_seeds_summary_groups_runs_that_differ_by_their_seed_alone(tmp_path):
     assert summary[summary["runs"] == 1]["uar_sd"].isna().all()
 
 
-WANTED = {"corpus": "EMODB", "model": "timnet", "protocol": "speaker"}
+def found(root, **given):
+    """Return the id of the run that notebooks 03 and 04 would take."""
+    cfg = config.validated({"workspace": str(root), "corpus": "EMODB"} | given)
+    return training.find_run(cfg)[0].run_id
 
 
-def test_newest_run_goes_by_time_not_by_name(tmp_path):
-    write_run(tmp_path, "z-old", finished="2025-01-01T00:00:00+00:00")
-    # 23:30 at +02:00 is before 22:00 at UTC, although the text sorts after it.
-    write_run(tmp_path, "a-new", finished="2025-02-01T22:00:00+00:00", seed=1)
-    write_run(tmp_path, "m", finished="2025-02-01T23:30:00+02:00", seed=2)
-    write_run(tmp_path, "newer", finished="2025-05-01T00:00:00+00:00", corpus="SAVEE")
-    write_run(tmp_path, "cut", finished="2025-06-01T00:00:00+00:00", status="running")
-    write_run(tmp_path, "foreign", finished="2025-07-01T00:00:00+00:00", kind="tested")
-    assert table.newest_run(tmp_path, **WANTED) == "a-new"
-    assert table.newest_run(tmp_path, **WANTED, seed=2) == "m"
-    assert table.newest_run(tmp_path, **WANTED, seed=46, epochs=500) == "z-old"
-
-
-def test_without_a_protocol_the_newest_of_any_is_taken(tmp_path):
-    write_run(tmp_path, "old", finished="2025-01-01T00:00:00+00:00")
-    write_run(
-        tmp_path, "new", finished="2025-02-01T00:00:00+00:00", protocol="paper", seed=2
-    )
-    assert table.newest_run(tmp_path, corpus="EMODB", model="timnet") == "new"
-    given = {"corpus": "EMODB", "model": "timnet", "protocol": ""}
-    assert table.newest_run(tmp_path, **given, seed=46) == "old"
-    with pytest.raises(FileNotFoundError) as caught:
-        table.newest_run(tmp_path, **given, seed=9)
-    said = str(caught.value).replace(str(tmp_path), "")
-    assert "-p seed 9" in said and "protocol" not in said
+def test_the_newest_run_goes_by_time_not_by_name(tmp_path):
+    for name, finished, given in (
+        ("z-old", "2025-01-01T00:00:00+00:00", {}),
+        # 23:30 at +02:00 is before 22:00 at UTC, although the text sorts after it.
+        ("a-new", "2025-02-01T22:00:00+00:00", {"seed": 1}),
+        ("m", "2025-02-01T23:30:00+02:00", {"seed": 2}),
+        ("newer", "2025-05-01T00:00:00+00:00", {"corpus": "SAVEE"}),
+        ("cut", "2025-06-01T00:00:00+00:00", {"status": "running"}),
+        ("foreign", "2025-07-01T00:00:00+00:00", {"kind": "tested"}),
+    ):
+        write_run(tmp_path / "Results", name, finished=finished, **given)
+    assert found(tmp_path) == "a-new"
+    assert found(tmp_path, seed=2) == "m"
+    assert found(tmp_path, seed=46, epochs=500) == "z-old"
 
 
 def test_without_a_finished_run_the_way_to_one_is_named(tmp_path):
     results = tmp_path / "Results"
-    with pytest.raises(FileNotFoundError, match="there are no runs yet") as caught:
+    with pytest.raises(FileNotFoundError, match="02_train.*-p corpus EMOVO"):
         table.finished_runs(results, "EMOVO")
-    assert "02_train.ipynb" in str(caught.value)
-    assert "-p corpus EMOVO" in str(caught.value)
     write_run(results, "cut", status="running")
-    with pytest.raises(FileNotFoundError, match="cut: corpus EMODB; not finished"):
+    with pytest.raises(FileNotFoundError, match="cut: not finished"):
         table.finished_runs(results, "EMOVO")
     write_run(results, "one")
     assert table.finished_runs(results, "EMOVO")["run_id"].tolist() == ["one"]
@@ -323,33 +314,37 @@ def test_nothing_found_names_the_closest_and_a_command_that_is_valid(tmp_path):
     write_run(results, "near", protocol="paper")
     write_run(results, "far", protocol="paper", corpus="SAVEE", model="svm")
     write_run(results, "cut", status="running")
+    asked = {"model": "timnet", "protocol": "speaker", "seed": 46, "model_options": {}}
     with pytest.raises(FileNotFoundError) as caught:
-        table.newest_run(results, **WANTED, seed=46)
+        found(tmp_path, **asked)
     lines = str(caught.value).splitlines()
     assert "corpus EMODB" in lines[0] and "protocol speaker" in lines[0]
     assert [line.split()[2] for line in lines[1:4]] == ["cut:", "near:", "far:"]
     assert "not finished" in lines[1] and "protocol paper" in lines[2]
     words = shlex.split(lines[-1].split(": ", 1)[1])
     assert words[0] == "papermill" and "notebooks/02_train.ipynb" in words
-    given = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-p"}
-    seed = int(given.pop("seed"))
-    cfg = config.validated({**given, "seed": seed})
+    values = {
+        words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-r"
+    }
+    values |= {"seed": int(words[words.index("seed") + 1])}
+    cfg = config.validated(values)
     assert (cfg.corpus, cfg.protocol, cfg.seed) == ("EMODB", "speaker", 46)
     assert cfg.folders.results == results
 
 
 def test_nothing_found_where_there_is_nothing(tmp_path):
     with pytest.raises(FileNotFoundError, match="there are no runs yet"):
-        table.newest_run(tmp_path / "Results", **WANTED)
+        found(tmp_path)
 
 
 def test_a_run_id_that_is_given_is_taken_or_refused(tmp_path):
-    write_run(tmp_path, "EMODB-timnet-speaker-s46-01234567")
-    write_run(tmp_path, "SAVEE-timnet-paper-s1-89abcdef", status="failed", error="oops")
-    given = "EMODB-timnet-speaker-s46-01234567"
-    other = {"corpus": "DEMO", "model": "timnet", "protocol": "paper"}
-    assert table.newest_run(tmp_path, **other, run_id=given) == given
-    with pytest.raises(ValueError, match=f"did you mean '{given}'"):
-        table.newest_run(tmp_path, **WANTED, run_id="EMODB-timnet-speaker-s46-0123456")
+    good, bad = "EMODB-timnet-speaker-s46-01234567", "SAVEE-timnet-paper-s1-89abcdef"
+    write_run(tmp_path / "Results", good)
+    write_run(tmp_path / "Results", bad, status="failed", error="oops")
+    assert found(tmp_path, run_id=good) == good
+    with pytest.raises(ValueError, match=f"did you mean '{good}'"):
+        found(tmp_path, run_id=good[:-1])
     with pytest.raises(ValueError, match="oops"):
-        table.newest_run(tmp_path, **WANTED, run_id="SAVEE-timnet-paper-s1-89abcdef")
+        found(tmp_path, run_id=bad)
+    with pytest.raises(ValueError, match="has protocol speaker"):
+        found(tmp_path, run_id=good, protocol="paper")

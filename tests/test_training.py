@@ -181,12 +181,6 @@ def test_a_finished_run_is_not_touched(tmp_path, tiny):
     assert folders.model(1).stat().st_mtime_ns != stamps[folders.model(1)]
 
 
-def test_other_audio_under_the_same_id_is_refused(tmp_path, tiny):
-    run(tmp_path, tiny)
-    with pytest.raises(ValueError, match="audio has changed.*overwrite=True"):
-        run(tmp_path, tiny_features(seed=1))
-
-
 def test_a_failure_is_recorded_and_the_same_command_goes_on(tmp_path, tiny):
     broken = tiny_features()
     broken.x[:] = np.nan

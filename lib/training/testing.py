@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,9 @@ def find_run(cfg: config.Parameters) -> tuple[RunFolders, str]:
     done = [(row, known) for row, known in fits if row.status == "done"]
     if not done:
         raise FileNotFoundError(_nothing_found(cfg, asked, found, differs))
-    done.sort(key=lambda pair: (pair[1]["finished"], pair[0].run_id))
+    done.sort(
+        key=lambda pair: (datetime.fromisoformat(pair[1]["finished"]), pair[0].run_id)
+    )
     run_id = done[-1][0].run_id
     return RunFolders(cfg.folders, run_id), _what_was_open(run_id, done)
 
