@@ -101,9 +101,9 @@ def sides(fold):
 @st.composite
 def corpora(draw):
     """Return the rows of a corpus by column: a plan with gaps, or any few rows."""
-    sizes = [draw(st.integers(low, high)) for low, high in ((2, 30), (2, 7), (1, 8))]
+    sizes = [draw(st.integers(low, high)) for low, high in ((2, 30), (2, 7), (1, 9))]
     rng = np.random.default_rng(draw(st.integers(0, 999)))
-    if draw(st.booleans()):
+    if draw(st.integers(0, 3)):
         plan = np.indices(sizes).reshape(3, -1)
         low, high = draw(st.sampled_from([(0, 1), (0, 3), (1, 1), (1, 3)]))
         table = np.repeat(plan, rng.integers(low, high + 1, plan.shape[1]), axis=1).T
@@ -138,7 +138,7 @@ def corpora(draw):
 @settings(derandomize=True, deadline=None, database=None, max_examples=150)
 @given(
     columns=corpora(),
-    folds=st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5, 10, 31]),
+    folds=st.sampled_from([0, 0, 0, 0, 3, 2, 4, 5, 31, 1]),
     seed=st.integers(0, 3),
     corpus=st.sampled_from(["", "", "DEMO"]),
 )
