@@ -56,7 +56,7 @@ def trained(workspace, data, **given):
     cfg = config.validated(values | given)
     folds = training.make_folds(cfg, data)
     folders = training.train(
-        training.resolve(cfg, data, {}),
+        training.resolve(cfg, data),
         data,
         folds,
         cfg.folders,
@@ -269,7 +269,7 @@ def test_a_loss_called_without_options_has_the_published_ones(name, published):
 
 def test_omega_0_is_25_unless_it_is_given():
     cfg = config.validated({"model": "cktim", "folds": 3})
-    settings = training.resolve(cfg, tiny_features(), {})
+    settings = training.resolve(cfg, tiny_features())
     assert settings["model_options"]["omega_0"] == 25.0
     assert KernelGenerator(6, 3).settings["omega_0"] == 25.0
     network = models.build_model("cktim", (12, 3), 2, blocks=1, filters=4)
@@ -335,7 +335,8 @@ def test_every_row_of_the_predictions_tells_the_truth_of_its_file(
     data, answers = rows_and_labels()
     monkeypatch.setitem(models.BUILDERS, "cnn", build_witness)
     monkeypatch.setattr(Witness, "answers", answers)
-    folds, folders = trained(tmp_path, data, model=model, epochs=1, batch_size=64)
+    once = {"epochs": 1, "batch_size": 64} if model == "cnn" else {}
+    folds, folders = trained(tmp_path, data, model=model, **once)
     table = pd.read_csv(folders.predictions)
     assert sorted(table["file"]) == sorted(data.file)
     row_of = {file: row for row, file in enumerate(data.file)}

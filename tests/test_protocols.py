@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import protocols
 from lib.protocols import (
     PROTOCOLS,
     Fold,
@@ -86,7 +85,7 @@ APART = {
     "row": list(PROTOCOLS),
     "speaker": ["speaker"],
     "text": ["text"],
-    "content": ["speaker", "text"] if "content" in COLUMNS else [],
+    "content": ["speaker", "text"],
 }
 ONCE = ("paper", "paper_best", "stratified", "speaker", "text")  # every row tests once
 NAMES = ("Zoë", "anna", "BO", "01", "2", "s-10", "s9", "Ángel", "李", "x y", "_", "ß")
@@ -115,7 +114,7 @@ def corpora(draw):
     # One person may be written in two ways, where that is a promise too.
     spellings = [f"{name}{turn}" for name in NAMES for turn in ("", "'", "''")]
     written = rng.permutation(spellings)[speaker]
-    if "content" in COLUMNS and draw(st.booleans()):
+    if draw(st.booleans()):
         written = np.where(rng.random(len(y)) < 0.5, np.char.upper(written), written)
     sex = np.array(draw(st.sampled_from([("",), ("female", "male"), ("male", "")])))
     content = np.arange(len(y))
