@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from lib import config
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "data" / "published.csv"
 _COLUMNS = (
@@ -16,6 +18,15 @@ _COLUMNS = (
     "macro_f1 published_macro_f1 variant folds published_folds seed published_seed "
     "epochs published_epochs epoch_choice synthetic source note"
 ).split()
+# The parameters that decide a result; features and options of the system besides.
+COMPARED = (
+    *("protocol", "folds", "seed", "epochs", "batch_size", "learning_rate"),
+    *("beta_1", "beta_2", "epsilon", "schedule", "schedule_options"),
+    *("early_stopping", "weight_average", "label_smoothing", "loss", "loss_options"),
+    *("augmentation", "augmentation_options"),
+)
+_FACTS = ("protocol", "folds", "seed", "epochs")
+_KEY = ["system", "variant", "corpus", "protocol", "source"]
 
 
 def load_published() -> pd.DataFrame:
@@ -49,11 +60,24 @@ def beside(leaderboard: pd.DataFrame) -> pd.DataFrame:
         One row for each pair of run and published number, comparable ones
         first inside a run. Scores are in percent: UAR and WAR the mean over
         folds, as published ones are, macro F1 pooled. `comparable` is True
-        where protocol, folds, epochs, features and all known settings agree;
-        `why_not` names what differs. Runs without published numbers (DEMO) are
-        left out.
+        where everything that decides a result is published and agrees with the
+        recipe of the number; `why_not` names what differs or is not stated. Runs
+        without published numbers (DEMO) are left out.
     """
+    # The experiments are made of this module's table.
+    from lib.tools import experiments
+
     theirs = load_published()
+    recipes, left_out = experiments.load()
+    found = {tuple(recipe.row[name] for name in _KEY): recipe for recipe in recipes}
+    found |= {
+        key: entry.why
+        for entry in left_out
+        for key in entry.rows[_KEY].itertuples(index=False, name=None)
+    }
+    theirs["aim"] = [
+        found[key] for key in theirs[_KEY].itertuples(index=False, name=None)
+    ]
     names = {name: f"published_{name}" for name in theirs.columns}
     theirs = theirs.rename(columns=names).rename(
         columns={"published_system": "model", "published_corpus": "corpus"}
@@ -89,28 +113,73 @@ def _in_percent(pairs: pd.DataFrame) -> pd.DataFrame:
 
 def _reasons(pair: Mapping[str, Any]) -> list[str]:
     """Return why a run must not be compared with a published number."""
+    found = ["ours is on synthetic audio"] if pair["synthetic"] else []
+    if pair.get("kind", "trained") != "trained":
+        return [*found, f"{pair['kind']}: not trained here"]
+    recipe = pair["published_aim"]
+    if isinstance(recipe, str):
+        return [*found, f"no recipe of the published number: {recipe}"]
+    model = recipe.parameters["model"]
+    if pair["model"] != model:
+        return [*found, f"model {pair['model']}, published as our {model}"]
+    unknown = [name for name in _FACTS if pd.isna(pair[f"published_{name}"])]
+    found += [f"published {name} not stated" for name in unknown]
+    found += _other_features(pair, recipe.parameters)
+    found += _other_settings(pair, recipe, unknown)
+    found += [f"not published, chosen here: {remark}" for remark in recipe.chosen]
+    return found + [f"not as published: {remark}" for remark in recipe.differs]
+
+
+def _other_features(
+    pair: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> list[str]:
+    """Return the numbers of the front end in which a run differs from a recipe."""
+    from lib.features import frontend  # only here: it takes half a second
+
+    chosen = parameters["features"], parameters.get("feature_options")
+    name = frontend.preset_name(*chosen)
+    if pair["features"] == frontend.OFFICIAL and name == "timnet":
+        return []  # the authors' own arrays, which the preset computes anew
     found = []
-    if pair["published_variant"]:
-        found.append(f"published for another variant: {pair['published_variant']}")
-    for name in ("protocol", "folds", "epochs", "features"):
-        theirs = pair[f"published_{name}"]
-        if pd.isna(theirs) or theirs == "":
-            found.append(f"published {name} not stated")
-        elif theirs != pair[name]:
-            found.append(f"{name} {pair[name]}, published {theirs}")
-    found += _other_settings(pair.get("settings"), pair["published_settings"])
-    if pair["synthetic"]:
-        found.append("ours is on synthetic audio")
+    if pair["features"] != name:
+        found.append(f"features {pair['features']}, published {name}")
+    theirs = vars(frontend.front_end(*chosen))
+    ours = json.loads(pair.get("feature_settings") or "null") or {}
+    return found + [
+        f"{name} {value}, published {theirs[name]}"
+        for name, value in ours.items()
+        if name in theirs and value != theirs[name]
+    ]
+
+
+def _other_settings(
+    pair: Mapping[str, Any], recipe: Any, unknown: Sequence[str]
+) -> list[str]:
+    """Return the settings in which a run differs from a recipe."""
+    cfg = config.validated(recipe.parameters)
+    theirs = {name: getattr(cfg, name) for name in COMPARED if name not in unknown}
+    theirs = _flat(theirs | cfg.model_options)
+    ours = _flat(json.loads(pair["settings"]))
+    ours |= {name: pair[name] for name in _FACTS if pd.notna(pair[name])}
+    stated = {*_FACTS, *_flat(json.loads(pair["published_settings"] or "{}"))}
+    found = []
+    for name, value in theirs.items():
+        what = name.partition("_options.")[0]
+        if what != name and ours.get(what) != theirs[what]:
+            continue  # options of another loss, schedule or augmentation
+        given = f"{name} {ours[name]}" if name in ours else f"{name} not recorded"
+        if name not in ours or ours[name] != value:
+            assumed = recipe.chosen and name not in stated
+            found.append(f"{given}, {'assumed' if assumed else 'published'} {value}")
     return found
 
 
-def _other_settings(ours: Any, theirs: str) -> list[str]:
-    """Return the known settings in which a run differs from a published one."""
-    if not ours or not theirs:
-        return []
-    ours = json.loads(ours)
-    return [
-        f"{name} {ours[name]}, published {value}"
-        for name, value in json.loads(theirs).items()
-        if name in ours and ours[name] != value
-    ]
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the options in them under dotted names."""
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{option}": chosen for option, chosen in value.items()}
+        else:
+            flat[name] = value
+    return flat

@@ -39,6 +39,7 @@ _TYPES = {
     "kind": "str",
     "configuration": "str",
     "settings": "str",
+    "feature_settings": "str",
 }
 _NOT_SETTINGS = (
     *("corpus", "features", "feature_settings", "model", "model_options"),
@@ -59,7 +60,8 @@ def load_runs(results: Path) -> pd.DataFrame:
         damaged; `note` says why a run is not in the leaderboard; `warning`
         says what keeps a score from being taken at face value;
         `configuration` is the same for runs that differ by their seed alone;
-        `settings` is JSON of training settings and model options.
+        `settings` is JSON of training settings and model options,
+        `feature_settings` of the numbers of the front end.
     """
     rows = [_row(path) for path in sorted(Path(results).glob("*/run.json"))]
     return pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
@@ -114,6 +116,7 @@ def _identity(document: Mapping[str, Any], folder: str) -> dict[str, Any]:
         "warning": ", ".join(caveats(document)),
         "configuration": digest[:8],
         "settings": json.dumps(settings, sort_keys=True),
+        "feature_settings": json.dumps(config.get("feature_settings")),
     }
 
 
