@@ -452,3 +452,35 @@ def test_the_readme_names_commands_and_files_that_exist():
     assert commands >= {"demo", "test", "lab"} and commands <= targets
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", readme)
     assert [link for link in links if not (REPOSITORY / link).exists()] == []
+
+
+# --- licence, citation and version ----------------------------------------------------
+
+
+def test_the_licence_is_named_the_same_everywhere():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text("utf-8"))
+    licence = (REPOSITORY / "LICENSE").read_text("utf-8")
+    (author,) = citation["authors"]
+    assert licence.startswith("MIT License") and citation["license"] == "MIT"
+    assert f"Copyright (c) 2026 {author['name']}\n" in licence
+    # What the format demands.
+    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software"
+    assert citation["title"] and citation["message"]
+    assert all(paper["title"] and paper["authors"] for paper in citation["references"])
+    readme = (REPOSITORY / "README.md").read_text("utf-8")
+    assert "](LICENSE)" in readme and "](CITATION.cff)" in readme
+
+
+def test_the_version_stands_in_one_place():
+    stated = r"^(?:__version__|version)\s*[=:]\s*\S+"
+    files = [
+        REPOSITORY / name for name in ("CITATION.cff", "pyproject.toml", "README.md")
+    ]
+    files += (REPOSITORY / "lib").rglob("*.py")
+    found = [
+        (file.name, line)
+        for file in files
+        for line in re.findall(stated, file.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert len(found) == 1, found
+    assert re.fullmatch(r"version: \d+\.\d+\.\d+", found[0][1])
