@@ -26,6 +26,8 @@ PLATFORM := $(shell \
 endif
 LIST := requirements/$(PLATFORM).txt
 STAMP := $(VENV)/installed-$(PLATFORM)
+# What only the tests need is installed when they are run.
+TESTS := $(VENV)/with-tests
 
 # The environment's own packages and its own kernel, whatever the user has set.
 unexport PYTHONPATH
@@ -71,6 +73,10 @@ $(STAMP): $(LIST)
 	touch $@; \
 	echo "Ready: $(VENV) holds $(LIST)."
 
+$(TESTS): $(STAMP) requirements/tests.txt
+	@$(PIP) install --quiet -r requirements/tests.txt
+	@touch $@
+
 requirements/%.txt:
 	@echo "There is no list requirements/$*.txt. Known platforms:" >&2
 	@ls requirements | sed -n 's/^\(linux-.*\|macos-.*\)\.txt$$/  \1/p' >&2
@@ -79,10 +85,10 @@ requirements/%.txt:
 demo: setup ## generate the DEMO corpus and run notebooks 01 to 05 on it
 	@$(RUN) -m lib.tools.demo
 
-test: setup ## run all tests
+test: $(TESTS) ## run all tests
 	@$(RUN) -m pytest
 
-test-fast: setup ## run the tests that take less than ten seconds each
+test-fast: $(TESTS) ## run the tests that take less than ten seconds each
 	@$(RUN) -m pytest -m "not slow"
 
 lab: setup ## open the notebooks in JupyterLab
@@ -97,11 +103,11 @@ bench: setup ## run all benchmarks and compare with their targets (about 15 minu
 bench-step: setup ## time one training step, as 02_train runs it
 	@$(RUN) -m benchmarks.step
 
-lint: setup ## check style and formatting
+lint: $(TESTS) ## check style and formatting
 	@$(RUN) -m ruff check $(CODE)
 	@$(RUN) -m ruff format --check $(CODE)
 
-format: setup ## repair style and formatting where a tool can
+format: $(TESTS) ## repair style and formatting where a tool can
 	@$(RUN) -m ruff check --fix $(CODE)
 	@$(RUN) -m ruff format $(CODE)
 
@@ -114,7 +120,7 @@ readme: setup ## write the tables of README.md anew
 recipes: setup ## write the parameter files of the published experiments anew
 	@$(RUN) -m lib.tools.recipes
 
-lock: setup ## resolve requirements/direct.in for every platform (needs uv)
+lock: setup ## resolve requirements/*.in for every platform (needs uv)
 	@$(RUN) -m lib.tools.lock
 
 clean-demo: ## remove the DEMO corpus and everything made from it

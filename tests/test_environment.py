@@ -74,7 +74,8 @@ def direct(environment: dict[str, str]) -> dict[str, str]:
 
 def in_force() -> dict[str, str]:
     """Return the direct pins for this machine, TensorFlow under the name it has."""
-    found = direct({**default_environment(), "extra": ""})
+    here = {**default_environment(), "extra": ""}
+    found = direct(here) | pins(REQUIREMENTS / "tests.in", here)
     version = {found.pop(name) for name in TENSORFLOW & set(found)}
     return {**found, "tensorflow": version.pop()}
 
@@ -119,8 +120,20 @@ def test_every_list_has_the_direct_pins(name):
 
 @EVERY_LIST
 def test_every_line_of_a_list_applies_to_its_platform(name):
-    path = REQUIREMENTS / f"{name}.txt"
-    assert len(pins(path, LISTS[name])) == len(lines(path))
+    for path in (REQUIREMENTS / f"{name}.txt", REQUIREMENTS / "tests.txt"):
+        assert len(pins(path, LISTS[name])) == len(lines(path))
+
+
+@EVERY_LIST
+def test_the_list_of_the_tests_has_its_pins_and_goes_with_every_other(name):
+    listed = pins(REQUIREMENTS / "tests.txt", LISTS[name])
+    wanted = pins(REQUIREMENTS / "tests.in", LISTS[name])
+    assert wanted.items() <= listed.items()
+    others = pins(REQUIREMENTS / f"{name}.txt", LISTS[name])
+    both = set(listed) & set(others)
+    assert {package: listed[package] for package in both} == {
+        package: others[package] for package in both
+    }
 
 
 def test_tensorflow_is_the_same_everywhere_and_metal_only_on_apple_silicon():
@@ -178,6 +191,7 @@ def test_the_list_of_this_platform_is_complete():
         pytest.skip("the packages were not installed by `make setup`")
     name = stamps[0].name.removeprefix("installed-")
     listed = pins(REQUIREMENTS / f"{name}.txt", LISTS[name])
+    listed |= pins(REQUIREMENTS / "tests.txt", LISTS[name])
     here = {**default_environment(), "extra": ""}
     broken = [
         f"{package} needs {needed}"
@@ -248,17 +262,26 @@ def distributions() -> dict[str, set[str]]:
     }
 
 
-def all_direct() -> set[str]:
-    return {canonicalize_name(Requirement(line).name) for line in direct_lines()}
+def names_in(file: str) -> set[str]:
+    found = lines(REQUIREMENTS / file)
+    return {canonicalize_name(Requirement(line).name) for line in found}
 
 
-def direct_lines() -> list[str]:
-    return lines(REQUIREMENTS / "direct.in")
+def in_tests(file: str) -> bool:
+    return file.startswith("tests/")
 
 
-@pytest.mark.parametrize("name", sorted(all_direct()))
-def test_every_direct_dependency_is_used(name):
-    used = set().union(*(distributions().get(module, set()) for module in imported()))
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [(name, "direct.in") for name in sorted(names_in("direct.in"))]
+    + [(name, "tests.in") for name in sorted(names_in("tests.in"))],
+)
+def test_every_direct_dependency_is_used(name, needed):
+    # What only the tests import is not installed for everybody.
+    used = set()
+    for module, files in imported().items():
+        if needed == "tests.in" or not all(map(in_tests, files)):
+            used |= distributions().get(module, set())
     if name in USED_WITHOUT_IMPORT:
         # This file's own patterns prove nothing.
         own = f"tests/{Path(__file__).name}"
@@ -270,10 +293,13 @@ def test_every_direct_dependency_is_used(name):
         pattern = re.compile(USED_WITHOUT_IMPORT[name], re.MULTILINE)
         assert any(pattern.search(text) for text in others.values())
     else:
-        assert name in used, f"nothing imports {name}: drop it from direct.in"
+        assert name in used, f"nothing imports {name}: drop it from {needed}"
 
 
-def test_every_import_is_a_direct_dependency():
+@pytest.mark.parametrize("tested", [False, True])
+def test_every_import_is_a_direct_dependency(tested):
+    declared = names_in("direct.in") | TENSORFLOW
+    declared |= names_in("tests.in") if tested else set()
     own = {"lib", "benchmarks"} | {
         path.stem for path in (REPOSITORY / "tests").glob("*.py")
     }
@@ -282,7 +308,8 @@ def test_every_import_is_a_direct_dependency():
         module: sorted(files)
         for module, files in imported().items()
         if module not in own | {"opensmile"}  # optional, its licence is restrictive
-        and not distributions().get(module, {module}) & (all_direct() | TENSORFLOW)
+        and (tested or not all(map(in_tests, files)))
+        and not distributions().get(module, {module}) & declared
     }
     assert undeclared == {}
 
@@ -369,6 +396,22 @@ def test_setup_runs_again_after_the_list_changed(clone):
     stamp.touch()
     os.utime(stamp, (0, 0))
     assert "pip" in make(clone, "-n", "setup", PATH=path).stdout
+
+
+@pytest.mark.parametrize("command", ["test", "test-fast", "lint", "format"])
+def test_what_only_the_tests_need_is_installed_for_them_alone(clone, command):
+    environment = clone / ".venv"
+    environment.mkdir()
+    path = pretend(clone, "Linux", "x86_64", BROKEN)
+    (environment / "installed-linux-cpu").touch()
+    wanted = "-r requirements/tests.txt"
+    assert wanted in make(clone, "-n", command, PATH=path).stdout
+    (environment / "with-tests").touch()
+    assert wanted not in make(clone, "-n", command, PATH=path).stdout
+    os.utime(environment / "with-tests", (0, 0))
+    assert wanted in make(clone, "-n", command, PATH=path).stdout
+    for users in ("setup", "demo", "lab"):
+        assert wanted not in make(clone, "-n", users, PATH=path).stdout
 
 
 def test_setup_says_which_python_it_needs(clone):

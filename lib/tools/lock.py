@@ -16,7 +16,6 @@ from pathlib import Path
 from lib.paths import REPOSITORY, write_text
 
 FOLDER = REPOSITORY / "requirements"
-DIRECT = FOLDER / "direct.in"
 PYTHON = "3.11"
 # manylinux_2_28 is the oldest Linux that every pinned wheel still supports.
 TARGETS = {
@@ -24,9 +23,11 @@ TARGETS = {
     "linux-cuda": "x86_64-manylinux_2_28",
     "linux-arm64": "aarch64-manylinux_2_28",
     "macos-arm64": "aarch64-apple-darwin",
+    # Nothing in it depends on the platform.
+    "tests": "x86_64-manylinux_2_28",
 }
 HEADER = """\
-# Made by `make lock` from direct.in for Python {python}; do not edit.
+# Made by `make lock` from {source} for Python {python}; do not edit.
 """
 
 
@@ -51,8 +52,10 @@ def command(name: str, source: Path, target: Path) -> list[str]:
     Wheels only, so that no user needs a compiler. The pins already in `target`
     are kept where they still fit.
     """
+    # What both lists name has to be the same version.
+    same = ("--constraint", str(FOLDER / "linux-cpu.txt")) if name == "tests" else ()
     return [
-        *("uv", "pip", "compile", str(source), "--output-file", str(target)),
+        *("uv", "pip", "compile", str(source), "--output-file", str(target), *same),
         *("--python-version", PYTHON, "--python-platform", TARGETS[name]),
         *("--only-binary", ":all:", "--no-strip-markers", "--quiet"),
         *("--no-header", "--no-annotate"),
@@ -80,9 +83,10 @@ def lock(name: str, upgrade: bool = False) -> Path:
             "`pip install uv`. Only changing the pins needs it; using them does not."
         )
     listed = FOLDER / f"{name}.txt"
+    pins = FOLDER / ("tests.in" if name == "tests" else "direct.in")
     with tempfile.TemporaryDirectory() as scratch:
         source, target = Path(scratch, "direct.in"), Path(scratch, "list.txt")
-        source.write_text(direct_for(name, DIRECT.read_text("utf-8")), "utf-8")
+        source.write_text(direct_for(name, pins.read_text("utf-8")), "utf-8")
         if listed.exists() and not upgrade:
             shutil.copy(listed, target)
         done = subprocess.run(
@@ -90,7 +94,8 @@ def lock(name: str, upgrade: bool = False) -> Path:
         )
         if done.returncode:
             raise RuntimeError(f"{listed.name}: {done.stderr.strip()}")
-        text = HEADER.format(python=PYTHON) + target.read_text("utf-8")
+        header = HEADER.format(source=pins.name, python=PYTHON)
+        text = header + target.read_text("utf-8")
     # An untouched list keeps its time, so that `make setup` has nothing to do.
     if not listed.exists() or listed.read_text("utf-8") != text:
         write_text(listed, text)
