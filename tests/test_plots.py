@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 
 from lib import corpora, metrics, paths, plots, protocols
 from lib.plots.look import EMOTION_COLOURS, ROLE_COLOURS, spread
@@ -598,6 +600,73 @@ def test_a_long_title_is_not_cut_off(width):
     assert " ".join(ax.get_title(loc="left").split()) == title
     box, figure = ax._left_title.get_window_extent(), ax.figure.bbox
     assert box.x1 <= figure.x1 and box.y1 <= figure.y1
+
+
+def named(names):
+    """Draw every figure that shows names of emotions, speakers, corpora or runs."""
+    rng = np.random.default_rng(0)
+    square = np.arange(len(names) ** 2).reshape(len(names), -1)
+    table = pd.DataFrame(square, index=names, columns=names)
+    yield plots.counts(table, title=names[0])
+    yield plots.label_counts(dict.fromkeys(names, 3))
+    yield plots.confusion_matrix(square, names)
+    scores = {"recall": 0.5, "support": 4, "uar": 0.5, "n": 4, "sex": "female"}
+    rows = pd.DataFrame(scores, index=names).assign(speaker=names)
+    yield plots.class_recall(rows)
+    yield plots.speaker_dots(rows, pooled=0.6, interval=(0.5, 0.7), chance=0.2)
+    yield plots.probabilities(names, np.full(len(names), 1 / len(names)))
+    labels = np.repeat(names, 10)
+    yield plots.embedding(rng.normal(size=(len(labels), 2)), labels)
+    yield plots.embedding(rng.normal(size=(len(labels), 2)), labels, palette="speaker")
+    rows = protocols.Rows(np.arange(len(labels)) % 2, labels, *2 * [labels])
+    folds = protocols.make_folds("stratified", rows)
+    yield plots.folds_grid(folds, labels)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a$x_1$b", "$5", "x^2 $_$", "\\alpha", "{a}"],
+        ["$\\frac{", "$$", "a$\\b$c", "\\$x$", "%"],
+    ],
+)
+def test_names_are_drawn_as_they_are_written(names):
+    for ax in named(names):
+        seen = [text for text in drawn(ax).findobj(Text) if text.get_visible()]
+        lines = {line for text in seen for line in text.get_text().split("\n")}
+        assert set(names) <= lines
+        for text in seen:
+            if text.get_text() in names and text.get_bbox_patch() is None:
+                literal = ax.figure.text(0, 0, text.get_text(), parse_math=False)
+                literal.set_fontproperties(text.get_fontproperties())
+                literal.set_rotation(text.get_rotation())
+                found, wanted = text.get_window_extent(), literal.get_window_extent()
+                assert found.size == pytest.approx(wanted.size), text
+                literal.remove()
+
+
+def test_a_logarithmic_axis_keeps_its_powers_of_ten():
+    ax = plots.magnitudes({"one": 2e3, "two": 9e6}, "parameters")
+    assert any("10^{" in text for text in ticks(drawn(ax).xaxis))
+    assert all(text.get_parse_math() for text in ax.get_xticklabels())
+
+
+def test_letters_of_other_scripts_come_from_a_font_that_has_them(recwarn):
+    # Of the fonts that come with Matplotlib, STIX has these circled letters.
+    for ax in named(["\u24b6", "\u24b7x", "plain"]):
+        drawn(ax)
+    assert [str(warning.message) for warning in recwarn] == []
+    assert len(set(plt.rcParams["font.family"])) == len(plt.rcParams["font.family"])
+    assert "STIXGeneral" in plt.rcParams["font.family"]
+
+
+def test_letters_that_no_font_has_are_named_once(monkeypatch, recwarn):
+    ours = [font for font in fontManager.ttflist if "DejaVu" in font.name]
+    monkeypatch.setattr(fontManager, "ttflist", ours)
+    for ax in named(["\u6124\u6012", "\u559c\u60a6", "\ubd84\ub178", "plain"]):
+        drawn(ax)
+    (said,) = [str(warning.message) for warning in recwarn]
+    assert "\u6124" in said and "\ubd84" in said and "Noto Sans CJK" in said
 
 
 def test_plots_do_not_import_tensorflow():

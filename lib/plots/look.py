@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from natsort import natsorted
 
+from lib.plots.letters import make_legible
+
 INK = "#333333"
 FAINT = "#8C8C8C"
 BLUE = "#3B6FA0"
@@ -159,6 +161,7 @@ def finish(ax: Axes, title: str, x: str = "", y: str = "") -> Axes:
         ax.set_title("\n".join(lines))
     ax.set_xlabel(x)
     ax.set_ylabel(y)
+    make_legible(ax.figure)
     return ax
 
 

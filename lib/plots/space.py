@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from natsort import natsorted
 from scipy.spatial.distance import cdist
 
+from lib.plots.letters import make_legible
 from lib.plots.look import (
     BLUE,
     INK,
@@ -100,6 +101,7 @@ def _name_groups(
 def _push_apart(ax: Axes, texts: list, rounds: int = 200) -> None:
     """Move annotations up and down until their boxes no longer overlap."""
     figure = ax.figure
+    make_legible(figure)
     figure.draw_without_rendering()  # the layout has to be known
     boxes = [
         text.get_bbox_patch().get_window_extent().padded(1).get_points()
