@@ -5,6 +5,8 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from lib.runs import cells, excel, predictions, summary
 
@@ -309,12 +311,28 @@ def test_sheet_names_are_legal_and_unique():
     assert names[0].endswith("11111111")
 
 
-def test_labels_that_look_like_formulas_stay_text(tmp_path):
-    run = make_run(label_names=("=1+1", "happy", "sad"))
-    excel.write_summary_workbook(tmp_path / "s.xlsx", [run])
-    sheet = openpyxl.load_workbook(tmp_path / "s.xlsx").worksheets[1]
-    assert sheet["A7"].value == "=1+1"
-    assert sheet["A7"].data_type == "s"
+names = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=20)
+
+
+@settings(max_examples=30, deadline=None)
+@example("=1+1", "+1", "-a")
+@example("@x", "#N/A", "=cmd|' /C calc'!A0")
+@given(*(st.builds("{}{}".format, st.sampled_from(["", *"=+-@#%'"]), names),) * 3)
+def test_labels_stay_text_in_both_workbooks(tmp_path_factory, one, two, three):
+    labels = one, two, three
+    folder = tmp_path_factory.mktemp("books")
+    excel.write_summary_workbook(folder / "s.xlsx", [make_run(label_names=labels)])
+    excel.write_official_workbook(folder / "o.xlsx", make_predictions(), labels)
+    summed = openpyxl.load_workbook(folder / "s.xlsx").worksheets[1]
+    matrix, report = openpyxl.load_workbook(folder / "o.xlsx").worksheets[:2]
+    for cells_of_labels in (
+        [*summed["A7":"A9"], *summed["B6":"D6"]],
+        [*matrix["B2":"B4"], *matrix["C1":"E1"]],
+        [*report["A2":"A4"]],
+    ):
+        found = [cell for row in cells_of_labels for cell in row]
+        assert {cell.data_type for cell in found} == {"s"}
+        assert [cell.value for cell in found] == [*labels, *labels][: len(found)]
 
 
 def test_more_folds_than_a_function_takes_arguments():

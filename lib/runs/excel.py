@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -82,3 +83,7 @@ def write_official_workbook(
     ):
         for name, sheet in sheets.items():
             sheet.to_excel(writer, sheet_name=name)
+        for sheet in writer.book:
+            for cell in itertools.chain.from_iterable(sheet):
+                if isinstance(cell.value, str):
+                    cell.data_type = "s"  # a label such as "=1" is text
