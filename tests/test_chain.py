@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import nbformat
 import numpy as np
 import pandas as pd
 import papermill
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 from papermill.exceptions import PapermillExecutionError
 
-from lib import config, corpora, features
+from lib import corpora
 from lib.paths import REPOSITORY
 
 CHAPTERS = ("01_preprocess", "02_train", "03_test", "04_tsne", "05_results")
@@ -35,6 +36,13 @@ def execute(name, folder, **parameters):
 def message_of(error):
     """Return the name and the text of the error that stopped a notebook."""
     return f"{error.value.ename}: {error.value.evalue}"
+
+
+def outputs_of(path):
+    """Return all text that the cells of an executed notebook printed."""
+    cells = nbformat.read(path, 4).cells
+    outputs = [out for cell in cells for out in cell.get("outputs", [])]
+    return "".join(out.get("text", "") for out in outputs)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +111,7 @@ def test_bad_input_gets_one_clear_error(name, given, expected, tmp_path):
 
 
 @pytest.mark.slow
-def test_01_refuses_a_damaged_corpus_unless_told(tmp_path):
+def test_a_damaged_corpus_is_refused_unless_told_and_stays_marked(tmp_path):
     """One silent, one cut and one foreign file among the user's own recordings."""
     datasets = tmp_path / "Datasets"
     source = tmp_path / "mine"
@@ -118,21 +126,26 @@ def test_01_refuses_a_damaged_corpus_unless_told(tmp_path):
     (source / "calm" / "1.wav").write_bytes(whole[: len(whole) // 2])
     (source / "cross" / "2.wav").write_bytes(b"")
     given = {"corpus": "MINE", "datasets_dir": str(datasets), "verbose": 0}
-    with pytest.raises(PapermillExecutionError) as error:
-        execute("01_preprocess", tmp_path, **given)
-    message = message_of(error)
-    assert "calm/1.wav" in message and "cross/2.wav" in message
-    assert "ignore_problems" in message
+    for name in ("01_preprocess", "02_train"):
+        with pytest.raises(PapermillExecutionError) as error:
+            execute(name, tmp_path, **given)
+        message = message_of(error)
+        assert "calm/1.wav" in message and "cross/2.wav" in message
+        assert "ignore_problems" in message
     execute("01_preprocess", tmp_path, ignore_problems=True, **given)
     with np.load(tmp_path / "work" / "MFCC" / "MINE-timnet.npz") as file:
         assert len(file["x"]) == 6
         assert "calm/1.wav" not in file["file"].tolist()
     # Training takes the same clips and extracts nothing again.
     stamp = (tmp_path / "work" / "MFCC" / "MINE-timnet.npz").stat().st_mtime_ns
-    cfg = config.validated({"workspace": str(tmp_path / "work"), **given})
-    _, data = features.obtain(cfg)
-    assert len(data) == 6
+    chosen = {"model": "majority", "protocol": "stratified", "folds": 3}
+    execute("02_train", tmp_path, ignore_problems=True, **chosen, **given)
     assert (tmp_path / "work" / "MFCC" / "MINE-timnet.npz").stat().st_mtime_ns == stamp
+    said = outputs_of(execute("03_test", tmp_path, **given))
+    assert "errors in the audio were ignored" in said and "calm/1.wav" in said
+    execute("05_results", tmp_path, corpus="MINE", workspace=str(tmp_path / "work"))
+    (row,) = pd.read_csv(tmp_path / "work" / "Results" / "leaderboard.csv").itertuples()
+    assert "errors ignored" in row.warning and "6 of 8 clips" in row.warning
 
 
 @pytest.mark.slow
