@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+DATASETS = REPOSITORY / "Datasets"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,21 @@ def find_workspace(root: str = "", datasets_dir: str = "") -> Workspace:
         if path.exists() and not path.is_dir():
             raise ValueError(f"{name}: {path} is a file; give a folder.")
     return Workspace(base, datasets)
+
+
+def located(path: Path | str) -> Path:
+    """Return a path as an absolute one, seen from here or else from the repository.
+
+    Notebooks run in `notebooks/`, but folders are named as seen from the repository.
+
+    Args:
+        path: A path; a relative one that does not exist in the current folder, but
+            in the repository, is taken there.
+    """
+    path = Path(path).expanduser()
+    if not path.exists() and (REPOSITORY / path).exists():
+        path = REPOSITORY / path
+    return path.resolve()
 
 
 @contextlib.contextmanager

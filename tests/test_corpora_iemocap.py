@@ -55,7 +55,7 @@ def write_release(root, suffix=".wav"):
         dialog_wav.touch()
 
 
-@pytest.mark.parametrize("nested", ["", "IEMOCAP_full_release"])
+@pytest.mark.parametrize("nested", ["", "IEMOCAP_full_release", "a/b/c/IEMOCAP"])
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
 def test_annotations_are_read_in_row_order(tmp_path, nested, suffix):
     write_release(tmp_path / nested, suffix)

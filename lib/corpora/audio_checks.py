@@ -8,25 +8,30 @@ import io
 import json
 import math
 import struct
-from collections.abc import Iterable, Mapping
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+import joblib
 import numpy as np
 import soundfile
+from tqdm.auto import tqdm
 
 from lib.paths import write_json
 
 # What is stored of a file holds for this code and this decoder.
-VERSION = f"1, libsndfile {soundfile.__libsndfile_version__}"
-# No utterance lasts ten minutes, and a damaged header may declare years.
-LONGEST_SECONDS = 600
+VERSION = f"2, libsndfile {soundfile.__libsndfile_version__}"
 # Full-scale peaks touch one sample, at most two; a clipped one is flat.
 CLIPPED_RUN = 3
 # Programs that write to a pipe cannot know the size and declare the largest one.
 _UNKNOWN_SIZE = 0x7FFF_F000
 _BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_24": 24, "PCM_32": 32}
-LOSSLESS = frozenset("PCM_U8 PCM_S8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE".split())
+LOSSLESS = frozenset(
+    "PCM_U8 PCM_S8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE "
+    "ALAC_16 ALAC_20 ALAC_24 ALAC_32".split()
+)
+_BLOCK = 1 << 20  # frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,10 @@ class Inspection:
         peak: Largest magnitude, 1 is full scale.
         clipped: Samples in runs of three or more at full scale.
         equal_channels: Whether all channels are the same.
+        mix_peak: Largest magnitude of the mean of the channels, which the front end
+            hears.
+        mix_ratio: Root mean square of that mean over that of the loudest channel;
+            small where the channels cancel.
         content: Hash of the decoded samples; the same for the same audio in WAV
             and FLAC, and in mono and in two equal channels.
     """
@@ -60,6 +69,8 @@ class Inspection:
     peak: float = math.nan
     clipped: int = 0
     equal_channels: bool = True
+    mix_peak: float = math.nan
+    mix_ratio: float = 1.0
     content: str = ""
 
     @property
@@ -70,7 +81,36 @@ class Inspection:
     @property
     def peak_dbfs(self) -> float:
         """Peak in dB relative to full scale; minus infinity for zeros only."""
-        return 20 * math.log10(self.peak) if self.peak != 0 else -math.inf
+        return decibels(self.peak)
+
+
+def decibels(ratio: float) -> float:
+    """Return an amplitude ratio in dB; minus infinity for zero."""
+    return 20 * math.log10(ratio) if ratio != 0 else -math.inf
+
+
+def read_audio(
+    source: Path | typing.BinaryIO,
+) -> tuple[np.ndarray, soundfile.SoundFile]:
+    """Decode a whole file, whatever length its header declares.
+
+    Block by block, because a damaged header may declare years, and because a format
+    without random access (GSM) is read only in numbers of frames.
+
+    Args:
+        source: An audio file, or an open binary file.
+
+    Returns:
+        Samples (frames, channels), float32, and the closed file, for its properties.
+
+    Raises:
+        soundfile.LibsndfileError: If it cannot be decoded.
+    """
+    with soundfile.SoundFile(source) as sound:
+        blocks = [np.zeros((0, sound.channels), np.float32)]
+        while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
+            blocks.append(block)
+    return np.concatenate(blocks), sound
 
 
 def inspect_file(
@@ -108,14 +148,41 @@ def inspect_file(
     return found
 
 
-def read_inspections(path: Path) -> dict[str, Inspection]:
-    """Return the stored inspections by SHA-256; none where they are of no use.
+def inspect_files(
+    paths: Sequence[Path],
+    cache: Path | str | None = None,
+    jobs: int = -1,
+    progress: bool = False,
+) -> list[Inspection]:
+    """Read files in threads and say what each of them holds.
 
     Args:
-        path: A file that `write_inspections` wrote, by this version or another.
+        paths: The files.
+        cache: JSON file of what is known by the hash of the bytes: only files that
+            are new to it are decoded, and it is kept up to date; None for none.
+        jobs: Number of threads; -1 is one per core.
+        progress: Whether to draw a progress bar.
+
+    Returns:
+        One inspection per file, in their order.
     """
+    known = _read_inspections(Path(cache)) if cache else {}
+    # Decoding and hashing release the interpreter's lock.
+    workers = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
+    found = workers(joblib.delayed(inspect_file)(path, known) for path in paths)
+    bar = tqdm(found, "doctor", len(paths), unit="clip", disable=not progress)
+    inspections = list(bar)
+    # Faulty files are read each time: another decoder may know better.
+    new = {seen.sha256: seen for seen in inspections if not seen.fault}
+    if cache and not new.keys() <= known.keys():
+        _write_inspections(Path(cache), known | new)
+    return inspections
+
+
+def _read_inspections(path: Path) -> dict[str, Inspection]:
+    """Return the stored inspections by SHA-256; none of a damaged or other version."""
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["version"] != VERSION:
             return {}
         known = {
@@ -135,18 +202,11 @@ def _is_sound(seen: Inspection) -> bool:
     )
 
 
-def write_inspections(path: Path, inspections: Iterable[Inspection]) -> None:
-    """Store inspections, but for files that could not be read: they may be mended.
-
-    Args:
-        path: The file to write.
-        inspections: What files hold.
-    """
-    files = {}
-    for seen in inspections:
-        if not seen.fault:
-            fields = dataclasses.asdict(seen)
-            files[fields.pop("sha256")] = fields
+def _write_inspections(path: Path, inspections: Mapping[str, Inspection]) -> None:
+    """Store inspections by SHA-256."""
+    files = {sha256: dataclasses.asdict(seen) for sha256, seen in inspections.items()}
+    for fields in files.values():
+        del fields["sha256"]
     write_json(path, {"version": VERSION, "files": files})
 
 
@@ -175,21 +235,16 @@ def wav_data_size(content: bytes) -> tuple[int, int]:
 
 def _decode(content: bytes, known: Inspection) -> Inspection:
     """Decode a file from memory and measure the samples."""
-    with soundfile.SoundFile(io.BytesIO(content)) as sound:
-        found = dataclasses.replace(
-            known,
-            encoding=sound.subtype,
-            sample_rate=sound.samplerate,
-            channels=sound.channels,
-        )
-        if sound.frames > LONGEST_SECONDS * sound.samplerate:
-            reason = "declares more than ten minutes of audio, or no length at all"
-            return dataclasses.replace(found, fault="unreadable", reason=reason)
-        declared = sound.frames
-        samples = sound.read(dtype="float32", always_2d=True)
-    found = dataclasses.replace(found, frames=len(samples))
-    if len(samples) < declared:
-        reason = f"declares {declared:,} samples but decodes to {len(samples):,}"
+    samples, sound = read_audio(io.BytesIO(content))
+    found = dataclasses.replace(
+        known,
+        encoding=sound.subtype,
+        sample_rate=sound.samplerate,
+        channels=sound.channels,
+        frames=len(samples),
+    )
+    if len(samples) < sound.frames:
+        reason = f"declares {sound.frames:,} samples but decodes to {len(samples):,}"
         return dataclasses.replace(found, fault="truncated", reason=reason)
     if not len(samples):
         return dataclasses.replace(found, fault="empty", reason="holds no samples")
@@ -211,13 +266,22 @@ def _measure(samples: np.ndarray, found: Inspection) -> Inspection:
     plain = np.ascontiguousarray(samples + np.float32(0))
     digest = hashlib.sha256(plain.tobytes())
     digest.update(f"{samples.shape} {found.sample_rate}".encode())
+    mix = samples.mean(axis=1)
+    loudest = _root_mean_square(samples).max()
     return dataclasses.replace(
         found,
         peak=peak,
         clipped=clipped,
         equal_channels=equal,
+        mix_peak=float(np.abs(mix).max()),
+        mix_ratio=float(_root_mean_square(mix) / loudest) if loudest else 1.0,
         content=digest.hexdigest(),
     )
+
+
+def _root_mean_square(samples: np.ndarray) -> np.ndarray:
+    """Return the root mean square over the frames, (channels,)."""
+    return np.sqrt(np.square(samples, dtype=np.float64).mean(axis=0))
 
 
 def _clipped(channel: np.ndarray, full_scale: float) -> int:

@@ -6,7 +6,14 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
-AUDIO_SUFFIXES = (".wav", ".flac")
+import soundfile
+
+# The built-in corpora are released in WAV; FLAC holds the same samples.
+AUDIO_SUFFIXES = frozenset((".wav", ".flac"))
+# Of a user's own files, whatever the audio library knows by its first bytes.
+READABLE_SUFFIXES = frozenset(
+    f".{name.lower()}" for name in soundfile.available_formats().keys() - {"RAW", "SD2"}
+).union(".8svx .aif .aifc .iff .mp2 .oga .opus .sf .snd .sph .wave".split())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +101,7 @@ class Corpus:
             tell upper from lower case (CASIA).
         channels: Channels of the distributed audio, 0 where it varies or is not
             known.
+        own: True for a registered corpus: no release that it could differ from.
     """
 
     name: str
@@ -117,6 +125,7 @@ class Corpus:
     synthetic: bool = False
     ignore_case: bool = False
     channels: int = 0
+    own: bool = False
 
     @property
     def speakers(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from lib.corpora.audio_checks import Inspection
+from lib.corpora.audio_checks import Inspection, decibels
 from lib.corpora.base import Problem, Utterance
 
 # The quietest clip of the recorded corpora (in RAVDESS) peaks at -44 dBFS.
@@ -58,8 +58,8 @@ class Clip:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing can be heard."""
-        return self.usable and self.seen.peak_dbfs < SILENT_DBFS
+        """Whether nothing can be heard once the channels are mixed."""
+        return self.usable and decibels(self.seen.mix_peak) < SILENT_DBFS
 
 
 def compare_with_originals(

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from natsort import natsorted
 
+from lib.corpora.audio_checks import Inspection, inspect_files
 from lib.corpora.base import Corpus, Problem, Tags, Utterance
-from lib.corpora.sources import Clip, read_source
-from lib.corpora.validation import CLIP_SECONDS, check_registration, measure
-from lib.corpora.walk import files_below, is_audio
-from lib.paths import write_json
+from lib.corpora.clips import first_few
+from lib.corpora.design import design_problems
+from lib.corpora.sources import name_some, read_source
+from lib.corpora.validation import CLIP_SECONDS, check_registration
+from lib.corpora.walk import files_below, is_audio, printable
+from lib.paths import DATASETS, located, write_json
 
 RECORD = "corpus.json"
 SCHEMA_VERSION = 1
@@ -30,20 +35,22 @@ _LONGEST_FOR_EIGHT = 511 * 512
 def register(
     name: str,
     source: Path | str,
-    datasets: Path | str,
+    datasets: Path | str | None = None,
     clip_seconds: float | None = None,
     speaker_pattern: str = "",
 ) -> Corpus:
     """Make a folder or a table of labelled audio known as a corpus.
 
-    Registering the same name again replaces the record.
+    Registering the same name again replaces the record. What was registered, and
+    where, is printed.
 
     Args:
         name: Name of the corpus: letters, digits and underscores.
         source: A folder `<label>/**/*.wav`, or a CSV file with the columns file,
             label and speaker (empty in every row where unknown), and optionally sex
-            (female, male) and text; files relative to the table or absolute.
-        datasets: Folder of the corpora.
+            (female, male) and text; files relative to the table or absolute. A
+            relative path that is not in the current folder is one in the workbook's.
+        datasets: Folder of the corpora, taken likewise; None is the workbook's own.
         clip_seconds: Length that clips are padded or cropped to; None is the 95th
             percentile of the durations.
         speaker_pattern: Regular expression with a group `speaker`, searched in the
@@ -55,14 +62,20 @@ def register(
     Raises:
         ValueError: If anything is wrong; the message names all faults at once.
     """
-    source, datasets = Path(source).expanduser().resolve(), Path(datasets)
-    clips, faults = read_source(source, speaker_pattern)
-    faults = check_registration(name, clip_seconds, clips) + faults
-    durations, rates, unreadable = measure(clips)
-    if faults := faults + unreadable:
+    source, datasets = located(source), located(datasets or DATASETS)
+    utterances, faults = read_source(source, speaker_pattern)
+    inspections = inspect_files([item.path for item in utterances])
+    faults = check_registration(name, clip_seconds, utterances) + faults
+    if not utterances and not faults:
+        faults = ["There is no audio in it."]
+    if faults := faults + _unreadable(utterances, inspections):
         listed = "\n".join(f"- {fault}" for fault in faults)
-        raise ValueError(f"{name!r} was not registered from {source}:\n{listed}")
+        raise ValueError(
+            f"{name!r} was not registered from {printable(source)}:\n{listed}"
+        )
     folder = datasets / name
+    durations = [seen.seconds for seen in inspections]
+    rates = {seen.sample_rate for seen in inspections}
     record = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
@@ -72,10 +85,18 @@ def register(
         "clip_seconds": clip_seconds or _percentile_95(durations),
         "seconds": [min(durations), max(durations)],
         "sample_rate": rates.pop() if len(rates) == 1 else 0,
-        **_summary(clips),
+        **_summary(utterances),
     }
     write_json(folder / RECORD, record)
-    return load(name, datasets)
+    corpus = load(name, datasets)
+    counts = ", ".join(f"{label} {count}" for label, count in corpus.counts.items())
+    print(
+        f"{name}: {len(utterances)} clips ({counts}); speakers "
+        f"{first_few(corpus.speakers) or 'unknown'}; registered in {folder}."
+    )
+    for problem in design_problems(utterances):
+        print(f"{problem.severity}: {problem.message}")
+    return corpus
 
 
 def registered(datasets: Path | str) -> tuple[str, ...]:
@@ -90,7 +111,8 @@ def is_unregistered(name: str, datasets: Path | str) -> bool:
     folder = Path(datasets) / str(name)
     if not str(name).isidentifier() or not folder.is_dir():
         return False
-    return any(is_audio(file) and len(file.parts) > 1 for file in files_below(folder))
+    files = files_below(folder)
+    return any(is_audio(file, own=True) and len(file.parts) > 1 for file in files)
 
 
 def load(name: str, datasets: Path | str) -> Corpus:
@@ -139,6 +161,7 @@ def _corpus(record: dict) -> Corpus:
             _find, source=source, pattern=pattern, labels=tuple(record["labels"])
         ),
         seconds=(shortest, longest),
+        own=True,
     )
 
 
@@ -147,25 +170,19 @@ def _find(
 ) -> tuple[list[Utterance], list[Problem]]:
     """Read a registered source again."""
     # An absolute source replaces the folder; one inside it moves along with it.
-    clips, faults = read_source((Path(folder) / source).resolve(), pattern)
+    found, faults = read_source((Path(folder) / source).resolve(), pattern)
     problems = [
         Problem("error", "extra", "", fault, "Repair the source and register it again.")
         for fault in faults
     ]
     utterances = []
-    for clip in clips:
-        if clip.tags.label in labels:
-            utterances.append(Utterance(clip.path, clip.file, clip.tags))
+    for item in found:
+        if item.tags.label in labels:
+            utterances.append(item)
             continue
-        problems.append(
-            Problem(
-                "error",
-                "extra",
-                clip.file,
-                f"{clip.file} has the label {clip.tags.label!r}, which is new.",
-                "Register the corpus again.",
-            )
-        )
+        message = f"{item.file} has the label {item.tags.label!r}, which is new."
+        fix = "Register the corpus again."
+        problems.append(Problem("error", "extra", item.file, message, fix))
     return utterances, problems
 
 
@@ -174,15 +191,34 @@ def _refuse(file: PurePosixPath) -> Tags | None:
     raise ValueError(f"{file}: labels come from the registered source.")
 
 
-def _summary(clips: list[Clip]) -> dict[str, object]:
-    """Return labels, counts and sexes of speakers, in natural order."""
-    labels = natsorted({clip.tags.label for clip in clips})
-    found = [clip.tags.label for clip in clips]
-    sexes = {clip.tags.speaker: clip.tags.sex for clip in clips if clip.tags.speaker}
+def _unreadable(
+    utterances: Sequence[Utterance], inspections: Sequence[Inspection]
+) -> list[str]:
+    """Return a sentence on the existing files that hold no audio, if there are any."""
+    odd = [
+        f"{item.file} ({seen.reason})"
+        for item, seen in zip(utterances, inspections, strict=True)
+        if seen.fault and item.path.is_file() and is_audio(item.path, own=True)
+    ]
+    return [f"Files that cannot be read as audio: {name_some(odd)}."] if odd else []
+
+
+def _summary(utterances: Sequence[Utterance]) -> dict[str, object]:
+    """Return labels, counts, sexes of speakers, and clips by speaker and label."""
+    tags = [item.tags for item in utterances]
+    labels = Counter(tag.label for tag in tags)
+    sexes = {tag.speaker: tag.sex for tag in tags if tag.speaker}
+    cells = Counter((tag.speaker, tag.label) for tag in tags)
+    names = natsorted(labels)
+    speakers = natsorted(sexes)
     return {
-        "labels": labels,
-        "counts": {label: found.count(label) for label in labels},
-        "sexes": {speaker: sexes[speaker] for speaker in natsorted(sexes)},
+        "labels": names,
+        "counts": {label: labels[label] for label in names},
+        "sexes": {speaker: sexes[speaker] for speaker in speakers},
+        "clips_by_speaker": {
+            speaker: {label: cells[speaker, label] for label in names}
+            for speaker in speakers
+        },
     }
 
 

@@ -6,23 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-import joblib
-from tqdm.auto import tqdm
-
-from lib.corpora.audio_checks import (
-    inspect_file,
-    read_inspections,
-    write_inspections,
-)
+from lib.corpora.audio_checks import inspect_files
 from lib.corpora.base import Corpus, Problem, Utterance
 from lib.corpora.checksums import load_checksums
-from lib.corpora.clips import Clip, clip_table, compare_with_originals, listed
+from lib.corpora.clips import clip_table, compare_with_originals, listed
+from lib.corpora.design import design_problems, recording_problems
 from lib.corpora.duplicates import repeated_audio, second_copies
 from lib.corpora.expected import compare_with_release
 from lib.corpora.findings import audible, content_problems
 from lib.corpora.registry import get
 from lib.corpora.report import SEVERITIES, Report, count_table
-from lib.corpora.walk import files_below, find
+from lib.corpora.walk import files_below, find, printable
 
 
 def check(
@@ -61,7 +55,11 @@ def check(
     if not utterances:
         raise _nothing_found(corpus, folder, problems)
     copies, problems = _split_off_copies(corpus, folder, problems)
-    clips = _clips(corpus, [*utterances, *copies], jobs, progress, cache)
+    everything = [*utterances, *copies]
+    paths = [item.path for item in everything]
+    inspections = inspect_files(paths, cache, jobs, progress)
+    hashes = load_checksums(corpus.checksums) if corpus.checksums else {}
+    clips = compare_with_originals(everything, inspections, hashes)
     clips, copied = clips[: len(utterances)], clips[len(utterances) :]
     left_out = [problem.file for problem in problems if problem.kind == "mislabelled"]
     remedy = _remedy(corpus, folder)
@@ -72,6 +70,10 @@ def check(
         *repeated_audio(audible(clips), remedy),
         *content_problems(corpus, clips, remedy),
     ]
+    table = clip_table(clips)
+    if corpus.own:
+        found += design_problems(utterances)
+        found += recording_problems(table[table["usable"]])
     return Report(
         corpus=corpus.name,
         folder=folder,
@@ -79,7 +81,8 @@ def check(
         usable=[clip.utterance for clip in clips if clip.usable],
         problems=tuple(sorted(found, key=_gravity)),
         counts=count_table(corpus.labels, corpus.counts, utterances),
-        clips=clip_table(clips),
+        clips=table,
+        own=corpus.own,
     )
 
 
@@ -91,7 +94,7 @@ def _nothing_found(
     corpus: Corpus, folder: Path, problems: Sequence[Problem]
 ) -> FileNotFoundError:
     """Return the error for a folder without a single utterance."""
-    files = [str(file) for file in files_below(folder)]
+    files = [printable(file) for file in files_below(folder)]
     if not files:
         held = "it is empty"
     else:
@@ -115,32 +118,9 @@ def _remedy(corpus: Corpus, folder: Path) -> str:
             f"Move {folder} away and fetch the original with "
             f'corpora.download(corpora.get("{corpus.name}"), datasets).'
         )
-    if not corpus.citation:
-        return f"Repair the files, or register the corpus again. {corpus.how_to_get}"
+    if corpus.own:
+        return "Repair or remove the files, then register the corpus again."
     return f"Take the files from an original copy. {corpus.how_to_get}"
-
-
-def _clips(
-    corpus: Corpus,
-    utterances: Sequence[Utterance],
-    jobs: int,
-    progress: bool,
-    cache: Path | str | None,
-) -> list[Clip]:
-    """Read all files, a few at a time, and compare them with the originals."""
-    known = read_inspections(cache) if cache else {}
-    # Decoding and hashing release the interpreter's lock.
-    workers = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
-    inspect = joblib.delayed(inspect_file)
-    found = workers(inspect(item.path, known) for item in utterances)
-    total = len(utterances)
-    bar = tqdm(found, "doctor", total, unit="clip", disable=not progress)
-    inspections = list(bar)
-    new = {seen.sha256: seen for seen in inspections if not seen.fault}
-    if cache and not new.keys() <= known.keys():
-        write_inspections(cache, (known | new).values())
-    hashes = load_checksums(corpus.checksums) if corpus.checksums else {}
-    return compare_with_originals(utterances, inspections, hashes)
 
 
 def _split_off_copies(

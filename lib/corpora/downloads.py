@@ -1,4 +1,4 @@
-"""Fetch the corpora that are free to fetch: resumable, checked, whole or absent.
+"""Fetch the corpora that are free to fetch: checked, whole or absent.
 
 Archives are not checked by their own hash, because hosts pack them anew; every audio
 file in them is compared with the hash of the original.
@@ -14,25 +14,25 @@ import pooch
 
 from lib.corpora.base import Corpus, Download, Tags
 from lib.corpora.checksums import load_checksums
-from lib.corpora.transfer import resumable
 from lib.corpora.walk import files_below, is_audio
-from lib.paths import sha256_file
+from lib.paths import DATASETS, located, sha256_file
 
 _NAMED = 5
 
 
 def download(
-    corpus: Corpus, datasets: Path | str, base_url: str = "", progress: bool = True
+    corpus: Corpus,
+    datasets: Path | str | None = None,
+    base_url: str = "",
+    progress: bool = True,
 ) -> Path:
     """Fetch a corpus into `<datasets>/<NAME>`.
 
-    A transfer that breaks off leaves `<datasets>/.downloads/<archive>.part`, and the
-    next call goes on from there. The corpus folder appears only when every file in
-    it has the hash of the original.
+    The corpus folder appears only when every file in it has the hash of the original.
 
     Args:
         corpus: The corpus to fetch.
-        datasets: Folder of the corpora.
+        datasets: Folder of the corpora; None is the workbook's own.
         base_url: Address of a mirror that holds the archives under their own names;
             "" is the official host.
         progress: Whether to draw a progress bar.
@@ -43,13 +43,13 @@ def download(
     Raises:
         ValueError: If the corpus cannot be fetched without its owner's consent, if
             another copy is already there, or if an archive is damaged or altered.
-        OSError: If the transfer breaks off; running the same again continues it.
+        OSError: If the transfer breaks off.
     """
     if not corpus.download:
         raise ValueError(
             f"{corpus.title} cannot be fetched automatically. {corpus.how_to_get}"
         )
-    datasets = Path(datasets)
+    datasets = located(datasets or DATASETS)
     target = datasets / corpus.name
     if target.is_dir() and any(target.iterdir()):
         return _existing(corpus, target)
@@ -77,17 +77,25 @@ def download(
 
 
 def _fetch(part: Download, datasets: Path, base_url: str, progress: bool) -> Path:
-    """Fetch one archive into the folder of downloads, or go on with it."""
+    """Fetch one archive into the folder of downloads."""
     name = PurePosixPath(part.url).name
     url = f"{base_url.rstrip('/')}/{name}" if base_url else part.url
-    folder = datasets / ".downloads"
-    folder.mkdir(parents=True, exist_ok=True)
-    fetch = resumable(folder / f"{name}.part", progress)
     # It would ask the user to copy the hash of the archive into the program.
     pooch.get_logger().setLevel("WARNING")
-    return Path(
-        pooch.retrieve(url, known_hash=None, fname=name, path=folder, downloader=fetch)
-    )
+    try:
+        archive = pooch.retrieve(
+            url,
+            known_hash=None,
+            fname=name,
+            path=datasets / ".downloads",
+            downloader=pooch.HTTPDownloader(progressbar=progress),
+        )
+    except OSError as error:  # those of the connection and of the disk
+        raise OSError(
+            f"Could not fetch {url}: {error}. Check the connection and the disk, and "
+            "run the same again."
+        ) from error
+    return Path(archive)
 
 
 def _unpack(archive: Path, folder: Path) -> None:

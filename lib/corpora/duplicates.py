@@ -33,7 +33,7 @@ def repeated_audio(clips: Sequence[Clip], remedy: str) -> Iterator[Problem]:
         "warning",
         [group for group in inside if group not in known],
         "The same audio under several names of one speaker and label",
-        f"Compare with an original copy and remove what is wrong. {split}.",
+        f"Find out which name is right and remove the other. {split}.",
     )
     yield from _problem(
         "warning",

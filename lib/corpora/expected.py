@@ -130,7 +130,8 @@ def _compare_counts(
             f"{label} {found[label]} instead of {corpus.counts[label]}"
             for label in labels
         )
-        message = f"There are {word} utterances than expected: {told}."
+        known = "registered" if corpus.own else "expected"
+        message = f"There are {word} utterances than {known}: {told}."
         if kind == "missing":
             message += _absent_speakers(corpus, utterances)
         if labels:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from lib.corpora.audio_checks import LOSSLESS
+from lib.corpora.audio_checks import LOSSLESS, decibels
 from lib.corpora.base import Corpus, Problem
 from lib.corpora.clips import SILENT_DBFS, Clip, gather, listed
 
@@ -14,6 +15,11 @@ _RECUT_CLIPS, _RECUT_SHARE = 20, 0.9
 # Single files of the releases themselves have another number of channels.
 _FEW = 0.01
 _SLACK = 0.01  # of a duration, for copies whose resampler rounded
+_CANCELLED = 0.1  # of the level of the loudest channel: 20 dB
+_UNSCALED = 2.0  # of full scale: 6 dB, more than encoders and filters overshoot
+_FRAME_SECONDS = 2048 / 22_050
+_LONG_SECONDS = 60
+_ONE_CHANNEL = "Keep one of the channels, or invert one of them, and save it again."
 
 
 def content_problems(
@@ -30,16 +36,28 @@ def content_problems(
     whole = [clip for clip in clips if clip.usable]
     yield from _silent(whole, remedy)
     yield from _swapped(whole, remedy)
-    sound = audible(whole)
+    yield from _cancelled(whole)
+    yield from _unscaled(whole, remedy)
+    if corpus.own:
+        yield from _short_or_long(whole)
+    else:
+        yield from _unlike_the_release(corpus, whole, remedy)
+    yield from _encoding(corpus, whole, remedy)
+    yield from _clipped(corpus, whole)
+
+
+def _unlike_the_release(
+    corpus: Corpus, clips: Sequence[Clip], remedy: str
+) -> Iterator[Problem]:
+    """Yield lengths, contents, rates and channels that the release does not have."""
+    sound = audible(clips)
     usual = _recut_seconds(corpus, sound)
     wrong = {clip.file for clip in _implausible(corpus, sound)}
     if usual:
         wrong |= {clip.file for clip in sound if clip.seen.seconds == usual}
     yield from _length(corpus, sound, wrong, usual, remedy)
     yield from _altered(corpus, sound, wrong, remedy)
-    yield from _encoding(whole, remedy)
-    yield from _rate_and_channels(corpus, whole, remedy)
-    yield from _clipped(whole)
+    yield from _rate_and_channels(corpus, clips, remedy)
 
 
 def audible(clips: Sequence[Clip]) -> list[Clip]:
@@ -60,9 +78,62 @@ def _damaged(clips: Sequence[Clip], remedy: str) -> Iterator[Problem]:
 
 def _silent(clips: Sequence[Clip], remedy: str) -> Iterator[Problem]:
     hit = [clip for clip in clips if clip.silent and not clip.original]
-    zeros = all(clip.seen.peak == 0 for clip in hit)
+    inverse = [clip for clip in hit if clip.seen.mix_ratio < _CANCELLED]
+    empty = [clip for clip in hit if clip not in inverse]
+    zeros = all(clip.seen.peak == 0 for clip in empty)
     why = "only zeros" if zeros else f"no sample reaches {SILENT_DBFS} dBFS"
-    yield from gather("error", "silent", hit, f"Silent ({why}): {listed(hit)}.", remedy)
+    message = f"Silent ({why}): {listed(empty)}."
+    yield from gather("error", "silent", empty, message, remedy)
+    message = f"Silent once the channels are averaged, which cancel: {listed(inverse)}."
+    yield from gather("error", "silent", inverse, message, _ONE_CHANNEL)
+
+
+def _cancelled(clips: Sequence[Clip]) -> Iterator[Problem]:
+    hit = [
+        clip for clip in clips if clip.seen.mix_ratio < _CANCELLED and not clip.silent
+    ]
+    named = [f"{clip.file} ({decibels(clip.seen.mix_ratio):.0f} dB)" for clip in hit]
+    message = f"The channels nearly cancel when they are averaged: {listed(named)}."
+    yield from gather("warning", "phase", hit, message, _ONE_CHANNEL)
+
+
+def _unscaled(clips: Sequence[Clip], remedy: str) -> Iterator[Problem]:
+    for severity, low, high, what, fix in (
+        (
+            "error",
+            _UNSCALED,
+            math.inf,
+            "Not scaled to full scale 1, but beyond it by far",
+            f"Divide by the full scale of the numbers (32768 for 16 bits). {remedy}",
+        ),
+        (
+            "warning",
+            1.0,
+            _UNSCALED,
+            "Beyond full scale",
+            "Nothing to do if they are louder on purpose; nothing was cut off.",
+        ),
+    ):
+        hit = [clip for clip in clips if low < clip.seen.peak <= high]
+        named = [f"{clip.file} ({clip.seen.peak_dbfs:+.1f} dBFS)" for clip in hit]
+        message = f"{what}: {listed(named)}."
+        yield from gather(severity, "scale", hit, message, fix)
+
+
+def _short_or_long(clips: Sequence[Clip]) -> Iterator[Problem]:
+    short = [clip for clip in clips if clip.seen.seconds < _FRAME_SECONDS]
+    named = [f"{clip.file} ({clip.seen.frames} samples)" for clip in short]
+    message = (
+        f"Shorter than one frame ({1000 * _FRAME_SECONDS:.0f} ms), so that nearly all "
+        f"of the clip is padding: {listed(named)}."
+    )
+    fix = "Remove them, unless they are as short on purpose."
+    yield from gather("warning", "length", short, message, fix)
+    long = [clip for clip in clips if clip.seen.seconds > _LONG_SECONDS]
+    named = [f"{clip.file} ({clip.seen.seconds:.0f} s)" for clip in long]
+    message = f"Longer than a minute: {listed(named)}."
+    fix = "Only the middle of a clip is used: cut them into utterances."
+    yield from gather("warning", "length", long, message, fix)
 
 
 def _swapped(clips: Sequence[Clip], remedy: str) -> Iterator[Problem]:
@@ -136,11 +207,17 @@ def _altered(
     yield from gather("note", "unverified", flac, message, fix)
 
 
-def _encoding(clips: Sequence[Clip], remedy: str) -> Iterator[Problem]:
+def _encoding(corpus: Corpus, clips: Sequence[Clip], remedy: str) -> Iterator[Problem]:
     lossy = [clip for clip in clips if clip.seen.encoding not in LOSSLESS]
     kinds = ", ".join(sorted({clip.seen.encoding for clip in lossy}))
     message = f"Compressed with loss ({kinds}): {listed(lossy)}."
-    yield from gather("warning", "encoding", lossy, message, remedy)
+    if corpus.own:
+        fix = (
+            "Nothing to do if they were recorded so; else take the uncompressed files."
+        )
+        yield from gather("note", "encoding", lossy, message, fix)
+    else:
+        yield from gather("warning", "encoding", lossy, message, remedy)
 
 
 def _rate_and_channels(
@@ -179,16 +256,17 @@ def _channels(number: int) -> str:
     return names.get(number, f"{number} channels")
 
 
-def _clipped(clips: Sequence[Clip]) -> Iterator[Problem]:
+def _clipped(corpus: Corpus, clips: Sequence[Clip]) -> Iterator[Problem]:
     hit = [clip for clip in clips if clip.seen.clipped]
+    amplified = (
+        "Record or export them at a lower level."
+        if corpus.own
+        else "Compare with another copy: if they are not so in the release, they were "
+        "amplified too much on the way."
+    )
     for released, severity, fix in (
         (True, "note", "Nothing to do: they are so in the release."),
-        (
-            False,
-            "warning",
-            "Compare with another copy: if they are not so in the release, they were "
-            "amplified too much on the way.",
-        ),
+        (False, "warning", amplified),
     ):
         group = [clip for clip in hit if bool(clip.original) == released]
         named = [f"{clip.file} ({clip.seen.clipped} samples)" for clip in group]

@@ -34,6 +34,8 @@ EMOTIONS = {
 LEFT_OUT = frozenset({"xxx", "fru", "sur", "fea", "dis", "oth"})
 LABELS = ("angry", "happy", "neutral", "sad")
 SESSIONS = range(1, 6)
+_PARTS = ("dialog", "sentences")
+_LEVELS = 5
 _LINE = re.compile(r"\[[\d.]+ - [\d.]+\]\s+(\S+)\s+(\w+)\s+\[.*\]")
 _NAME = re.compile(
     r"(?P<dialog>(?P<session>Ses0[1-5])[FM]_"
@@ -45,21 +47,23 @@ def find(folder: Path) -> tuple[list[Utterance], list[Problem]]:
     """Read annotations and audio of all sessions.
 
     Args:
-        folder: The corpus folder: the release itself or a folder around it.
+        folder: The corpus folder: the release itself or folders around it.
 
     Returns:
         The utterances of the four classes, and what is missing or odd.
     """
     utterances: list[Utterance] = []
     problems: list[Problem] = []
+    sessions = _sessions(folder)
     for number in SESSIONS:
-        session = _session(folder, number)
+        session = sessions.get(number)
         if session is None:
             problems.append(
                 _problem(
                     "missing",
                     f"Session{number}",
-                    f"there is no folder Session{number} with dialog and sentences.",
+                    f"there is no folder Session{number} with dialog and sentences "
+                    f"in it or up to {_LEVELS} levels down.",
                     "Unpack the whole release into the corpus folder.",
                 )
             )
@@ -117,13 +121,18 @@ def parse(file: PurePosixPath) -> Tags | None:
     )
 
 
-def _session(folder: Path, number: int) -> Path | None:
-    """Return the folder of a session, in the corpus folder or one level below."""
-    name = f"Session{number}"
-    for path in (folder / name, *sorted(folder.glob(f"*/{name}"))):
-        if (path / "dialog").is_dir() or (path / "sentences").is_dir():
-            return path
-    return None
+def _sessions(folder: Path) -> dict[int, Path]:
+    """Return the session folders by number: of each the one that is least deep."""
+    names = {f"session{number}": number for number in SESSIONS}
+    sessions: dict[int, Path] = {}
+    for depth in range(_LEVELS):
+        for path in sorted(folder.glob("*/" * (depth + 1))):
+            number = names.get(path.name.lower())
+            if number and any((path / part).is_dir() for part in _PARTS):
+                sessions.setdefault(number, path)
+        if len(sessions) == len(names):
+            break
+    return sessions
 
 
 def _read_session(folder: Path, session: Path) -> tuple[list[Utterance], list[Problem]]:

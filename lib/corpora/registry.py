@@ -64,4 +64,5 @@ def _unknown(name: str, datasets: Path | None) -> str:
     near = difflib.get_close_matches(wanted, spelt, n=2, cutoff=0.6)
     hints = list(dict.fromkeys(spelt[match] for match in near))
     hint = f" Did you mean {' or '.join(hints)}?" if hints else ""
-    return f"Unknown corpus {name!r}.{hint} Known: {', '.join(known)}."
+    where = f" Registered ones are looked for in {datasets}." if datasets else ""
+    return f"Unknown corpus {name!r}.{hint} Known: {', '.join(known)}.{where}"

@@ -13,6 +13,8 @@ from lib.corpora.base import Problem, Utterance
 
 SEVERITIES = ("error", "warning", "note")
 _LISTED = 10
+# What a copy of a release can differ in.
+_OF_THE_RELEASE = "missing extra altered length rate channels encoding".split()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +34,7 @@ class Report:
             (samples), original (True, False, or missing where it cannot be told),
             usable, sha256 (of the bytes), content (hash of the decoded samples, ""
             where they cannot be read).
+        own: Whether it is a registered corpus, which has no release.
     """
 
     corpus: str
@@ -41,6 +44,7 @@ class Report:
     problems: tuple[Problem, ...]
     counts: pd.DataFrame
     clips: pd.DataFrame
+    own: bool = False
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -79,17 +83,23 @@ class Report:
         )
 
     def summary(self) -> str:
-        """Return the outcome in two sentences."""
+        """Return the outcome in a few sentences."""
         told = [
             _count(len(self._of(severity)), severity)
             for severity in SEVERITIES
             if self._of(severity)
         ]
+        total = self.counts["expected"]
+        of = "" if self.own or total.isna().any() else f" of {total.sum()}"
         text = (
-            f"{self.corpus}: {_count(len(self.utterances), 'utterance')} in "
+            f"{self.corpus}: {len(self.utterances)}{of} utterances in "
             f"{self.folder}, {len(self.usable)} usable; {', '.join(told) or 'nothing'}"
             f"{'' if told else ' to complain about'}."
         )
+        kinds = {problem.kind for problem in self.errors + self.warnings}
+        differs = [kind for kind in _OF_THE_RELEASE if kind in kinds]
+        if differs and not self.own:
+            text += f" It differs from the release: {', '.join(differs)}."
         originals = int((self.clips["original"] == True).sum())  # noqa: E712
         if originals:
             text += f" {originals} are byte for byte the original files."
@@ -114,8 +124,8 @@ class Report:
         if len(self.errors) > _LISTED:
             lines.append(f"… and {len(self.errors) - _LISTED} more (see the report).")
         onward = (
-            "Repair the copy, or set ignore_problems = True to go on with the "
-            f"{len(self.usable)} usable utterances."
+            "Repair that, or set ignore_problems = True (01_preprocess and 02_train "
+            f"take it) to go on with the {len(self.usable)} usable utterances."
             if self.usable
             else "Nothing in it can be used."
         )

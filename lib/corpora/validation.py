@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
-import soundfile
+from natsort import natsorted
 
-from lib.corpora.base import AUDIO_SUFFIXES
+from lib.corpora.base import Utterance
 from lib.corpora.builtin import BUILT_IN
-from lib.corpora.sources import Clip, name_some
+from lib.corpora.sources import name_some
+from lib.corpora.spelling import folded
 
 # Names become folder names and parts of run ids, which are divided by hyphens.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 CLIP_SECONDS = (0.1, 60.0)
+_PART_OF_DATA = re.compile(
+    r"(train|training|test|testing|val|valid|validation|dev|devel|development|eval"
+    r"|evaluation|hold ?out)( ?(set|data|split))?|(fold|split|session) ?\d+"
+)
+_PERSON = re.compile(r"(actor|actress|speaker|spk|subject|participant|person) ?\d+")
 
 
 def check_registration(
-    name: str, clip_seconds: float | None, clips: list[Clip]
+    name: str, clip_seconds: float | None, utterances: Sequence[Utterance]
 ) -> list[str]:
     """Return what is wrong with a name, a clip length or the labels."""
     faults = []
@@ -36,32 +43,31 @@ def check_registration(
             f"clip_seconds is {clip_seconds}; it must lie between {shortest} and "
             f"{longest}."
         )
-    labels = sorted({clip.tags.label for clip in clips})
-    if len(labels) < 2:
-        found = f"only {labels[0]!r}" if labels else "none"
-        faults.append(f"At least two labels are needed; there is {found}.")
-    return faults
+    labels = sorted({item.tags.label for item in utterances})
+    if len(labels) == 1:
+        faults.append(f"At least two labels are needed; there is only {labels[0]!r}.")
+    return faults + _wrong_roles(utterances)
 
 
-def measure(clips: list[Clip]) -> tuple[list[float], set[int], list[str]]:
-    """Return the durations in seconds, the sampling rates, and unreadable files."""
-    durations: list[float] = []
-    rates: set[int] = set()
-    unreadable: list[str] = []
-    for clip in clips:
-        if not clip.path.is_file() or clip.path.suffix.lower() not in AUDIO_SUFFIXES:
-            continue
-        try:
-            info = soundfile.info(clip.path)
-        except (OSError, RuntimeError):
-            unreadable.append(clip.file)
-            continue
-        if info.frames == 0:
-            unreadable.append(f"{clip.file} (empty)")
-            continue
-        durations.append(info.frames / info.samplerate)
-        rates.add(info.samplerate)
+def _wrong_roles(utterances: Sequence[Utterance]) -> list[str]:
+    """Return a sentence on labels that are surely something else."""
+    labels = natsorted({item.tags.label for item in utterances})
+    parts = [label for label in labels if _PART_OF_DATA.fullmatch(folded(label))]
+    people = [label for label in labels if _PERSON.fullmatch(folded(label))]
+    told = [item.tags for item in utterances if item.tags.speaker]
+    if not people and told:
+        same = all(folded(tags.label) == folded(tags.speaker) for tags in told)
+        people = labels if same else []
     faults = []
-    if unreadable:
-        faults.append(f"Files that cannot be read as audio: {name_some(unreadable)}.")
-    return durations, rates, faults
+    if parts:
+        faults.append(
+            f"The labels {name_some(parts)} name parts of the data, not emotions. The "
+            "first folder, or the column `label`, must be the emotion; which clips "
+            "train and test is decided by the protocol."
+        )
+    if people:
+        faults.append(
+            f"The labels {name_some(people)} name people, not emotions. The first "
+            "folder, or the column `label`, must be the emotion."
+        )
+    return faults

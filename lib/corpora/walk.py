@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from natsort import natsort_keygen, ns
 
-from lib.corpora.base import AUDIO_SUFFIXES, Corpus, Mislabelled, Problem, Utterance
+from lib.corpora.base import (
+    AUDIO_SUFFIXES,
+    READABLE_SUFFIXES,
+    Corpus,
+    Mislabelled,
+    Problem,
+    Utterance,
+)
 
-FOREIGN_SUFFIXES = frozenset(
-    ".aac .aif .aifc .aiff .au .m4a .mp3 .ogg .opus .sph .wma .wv".split()
+UNREADABLE_SUFFIXES = frozenset(
+    ".aac .ac3 .amr .ape .dsf .m4a .m4b .mka .ra .spx .tta .webm .wma .wv".split()
 )
 
 
@@ -101,22 +108,20 @@ def files_below(folder: Path) -> Iterator[PurePosixPath]:
                 yield PurePosixPath(relative.as_posix()) / name
 
 
-def is_audio(file: PurePosixPath) -> bool:
-    """Tell whether a name ends like the audio that the workbook reads."""
-    return file.suffix.lower() in AUDIO_SUFFIXES
+def is_audio(file: PurePath, own: bool = False) -> bool:
+    """Tell whether a name ends like audio of a built-in or a user's own corpus."""
+    return file.suffix.lower() in (READABLE_SUFFIXES if own else AUDIO_SUFFIXES)
 
 
-def foreign_format(file: PurePosixPath) -> Problem | None:
-    """Return the problem of audio in a format that is not read, else None."""
-    if file.suffix.lower() not in FOREIGN_SUFFIXES:
-        return None
-    return Problem(
-        "warning",
-        "extra",
-        str(file),
-        f"{file} is audio in a format that is not read ({file.suffix}).",
-        "Convert it to WAV or FLAC without changing the sampling rate, or remove it.",
-    )
+def is_other_audio(file: PurePath, own: bool = False) -> bool:
+    """Tell whether a name ends like audio, but of a format that is not read."""
+    known = READABLE_SUFFIXES | UNREADABLE_SUFFIXES
+    return file.suffix.lower() in known and not is_audio(file, own)
+
+
+def printable(name: object) -> str:
+    """Return a name with escapes for the bytes that are not UTF-8 text."""
+    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _walk(corpus: Corpus, folder: Path) -> tuple[list[Utterance], list[Problem]]:
@@ -125,8 +130,12 @@ def _walk(corpus: Corpus, folder: Path) -> tuple[list[Utterance], list[Problem]]
     problems: list[Problem] = []
     outside: list[str] = []
     for file in files_below(folder):
+        if is_other_audio(file):
+            problems.append(_foreign_format(file))
         if not is_audio(file):
-            problems += [found] if (found := foreign_format(file)) else []
+            continue
+        if printable(file) != str(file):
+            problems.append(_no_text(file))
             continue
         try:
             tags = corpus.parse(file)
@@ -139,6 +148,29 @@ def _walk(corpus: Corpus, folder: Path) -> tuple[list[Utterance], list[Problem]]
         utterances.append(Utterance(folder / file, str(file), tags))
         problems += _contradicting_folder(corpus, file, tags.label)
     return utterances, problems + _outside(corpus, outside)
+
+
+def _foreign_format(file: PurePosixPath) -> Problem:
+    """Return the problem of audio in a format that is not read."""
+    return Problem(
+        "warning",
+        "extra",
+        printable(file),
+        f"{printable(file)} is audio in a format that is not read ({file.suffix}).",
+        "Convert it to WAV or FLAC without changing the sampling rate, or remove it.",
+    )
+
+
+def _no_text(file: PurePosixPath) -> Problem:
+    """Return the problem of a name that is not UTF-8 text."""
+    return Problem(
+        "error",
+        "extra",
+        printable(file),
+        f"The name of {printable(file)} is not UTF-8 text.",
+        "Rename it, or unpack the archive again with the encoding of its names; until "
+        "then it is left out.",
+    )
 
 
 def _unparsed(corpus: Corpus, file: PurePosixPath, error: ValueError) -> Problem:

@@ -15,6 +15,7 @@ import soundfile
 import soxr
 import threadpoolctl
 
+from lib.corpora.audio_checks import read_audio
 from lib.corpora.base import Corpus
 from lib.features import egemaps
 from lib.features.frontend import FrontEnd
@@ -28,7 +29,7 @@ def load_audio(source: Path | typing.BinaryIO, settings: FrontEnd) -> np.ndarray
     """Read an audio file, mix or keep its channels, and resample it.
 
     Args:
-        source: A WAV or FLAC file, or an open binary file.
+        source: An audio file, or an open binary file.
         settings: The front end; uses `sample_rate` and `channels`.
 
     Returns:
@@ -56,12 +57,12 @@ def load_audio(source: Path | typing.BinaryIO, settings: FrontEnd) -> np.ndarray
 def _any_audio(source: Path | typing.BinaryIO) -> tuple[np.ndarray, int]:
     """Return samples (n, channels) in [-1, 1], float32, and their rate."""
     try:
-        samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
+        samples, sound = read_audio(source)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"not readable as audio: {error.error_string}") from error
     if not np.isfinite(samples).all():
         raise ValueError("holds samples that are not finite numbers")
-    return samples, rate
+    return samples, sound.samplerate
 
 
 def _pcm_16(source: Path | typing.BinaryIO) -> tuple[np.ndarray, int] | None:
@@ -194,7 +195,7 @@ def extract(
     """Return the features of one audio file.
 
     Args:
-        source: A WAV or FLAC file, or an open binary file.
+        source: An audio file, or an open binary file.
         settings: The front end.
         length: Clip length in samples at the front end's rate.
 
