@@ -73,6 +73,13 @@ def test_annotations_are_read_in_row_order(tmp_path, nested, suffix):
     assert first.path.is_file() and first.path == tmp_path / first.file
 
 
+def test_sessions_are_found_in_any_case(tmp_path):
+    write_release(tmp_path)
+    (tmp_path / "Session1").rename(tmp_path / "session1")
+    utterances, problems = corpora.find(corpora.get("IEMOCAP"), tmp_path)
+    assert len(utterances) == 6 and problems == []
+
+
 def test_speaker_is_the_letter_of_the_last_field_and_text_the_dialogue(tmp_path):
     write_release(tmp_path)
     rows = {u.tags.key: u.tags for u in corpora.scan(corpora.get("IEMOCAP"), tmp_path)}

@@ -704,9 +704,7 @@ def own(tmp_path):
                 write(source / f"{name}.wav", noise(name))
 
     def check(pattern="(?P<speaker>anna|ben|cleo|dan)"):
-        corpora.register(
-            "MINE", source, tmp_path / "Datasets", speaker_pattern=pattern
-        )
+        corpora.register("MINE", source, tmp_path / "Datasets", speaker_pattern=pattern)
         return corpora.check("MINE", tmp_path / "Datasets" / "MINE")
 
     return source, check
