@@ -113,7 +113,7 @@ def test_missing_files_are_named_where_the_release_is_known(release):
     assert "3 of 35 utterances (angry 2, sad 1)" in problem.message
     assert "EMODB: 32 of 535 utterances" in report.summary()
     assert "differs from the release: missing" in report.summary()
-    assert 'corpora.download(corpora.get("EMODB"), datasets)' in problem.fix
+    assert f'corpora.download(corpora.get("EMODB"), r"{release.parent}")' in problem.fix
     assert report.counts.loc["angry"].tolist() == [3, 127]
 
 

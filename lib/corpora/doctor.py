@@ -116,7 +116,7 @@ def _remedy(corpus: Corpus, folder: Path) -> str:
     if corpus.download:
         return (
             f"Move {folder} away and fetch the original with "
-            f'corpora.download(corpora.get("{corpus.name}"), datasets).'
+            f'corpora.download(corpora.get("{corpus.name}"), r"{folder.parent}").'
         )
     if corpus.own:
         return "Repair or remove the files, then register the corpus again."

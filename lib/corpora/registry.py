@@ -45,7 +45,7 @@ def get(name: str, datasets: Path | None = None) -> Corpus:
         folder = Path(datasets) / name
         raise ValueError(
             f"{folder} holds audio, but was never registered as a corpus. Register "
-            f'it once: corpora.register("{name}", r"{folder}", datasets).'
+            f'it once: corpora.register("{name}", r"{folder}", r"{datasets}").'
         )
     raise ValueError(_unknown(name, datasets))
 

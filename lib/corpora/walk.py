@@ -261,6 +261,6 @@ def _missing(corpus: Corpus, folder: Path, reason: str) -> FileNotFoundError:
         size = sum(part.megabytes for part in corpus.download)
         advice += (
             f" Or let the workbook fetch it (about {size} MB): "
-            f'corpora.download(corpora.get("{corpus.name}"), datasets).'
+            f'corpora.download(corpora.get("{corpus.name}"), r"{folder.parent}").'
         )
     return FileNotFoundError(advice)
