@@ -272,7 +272,8 @@ def make_leaderboard(tmp_path, file, **changes):
     """Return the leaderboard of one run of a recipe, some of it changed."""
     given = yaml.safe_load((RECIPES / f"{file}.yaml").read_text("utf-8"))
     options = given["model_options"] | changes.pop("model_options", {})
-    document = {name: changes.pop(name) for name in ("kind",) if name in changes}
+    own = ("kind", "data")
+    document = {name: changes.pop(name) for name in own if name in changes}
     document["synthetic"] = changes.pop("synthetic", False)
     cfg = config.validated(given | changes | {"model_options": options})
     data = tiny_features()
@@ -282,7 +283,7 @@ def make_leaderboard(tmp_path, file, **changes):
     if cfg.features != "timnet_official":
         data.about["features"] = features.preset_name(*preset)
         data.about["settings"] = vars(features.front_end(*preset))
-    document["config"] = training.resolve(cfg, data, {})
+    document["config"] = training.resolve(cfg, data)
     run = make_manifest("mine") | document
     run["metrics"]["mean"] = {"uar": 0.8719, "war": 0.8828}
     (tmp_path / "mine").mkdir()
@@ -422,9 +423,32 @@ def test_a_setting_that_a_run_did_not_record_is_not_taken_for_the_published_one(
 
 
 def test_everything_that_decides_a_run_is_compared():
-    decisive = training.resolve(config.validated({}), tiny_features(), {})
+    decisive = training.resolve(config.validated({}), tiny_features())
     apart = {"corpus", "features", "feature_settings", "model", "model_options"}
+    # What the copy of the corpus decides; the doctor compares it with the release.
+    apart |= {"clip_samples", "data_sha256", "folds_sha256"}
     assert set(decisive) == {*published.COMPARED, *apart}
+
+
+@pytest.mark.parametrize(
+    ("audit", "said"),
+    [
+        ({"used": 565}, "ours: 565 of 588 clips"),
+        ({"problems": [("error", "silent")]}, "ours: errors ignored: silent 2"),
+        ({"problems": [("warning", "rate")]}, "ours: audio warnings: rate 2"),
+        ({"problems": [("warning", "duplicate")]}, ""),
+    ],
+)
+def test_another_copy_of_the_recordings_is_not_comparable(tmp_path, audit, said):
+    whole = {"expected": 588, "found": 588, "used": 588, "dropped": {}}
+    problems = [
+        {"severity": severity, "kind": kind, "files": 2, "message": "X."}
+        for severity, kind in audit.get("problems", ())
+    ]
+    found = {"audit": whole | audit | {"problems": problems}}
+    board = make_leaderboard(tmp_path, "timnet/emodb", data=found)
+    row = aimed_at(published.beside(board), "paper")
+    assert (row["why_not"], row["comparable"]) == (said, not said)
 
 
 def test_a_number_without_a_recipe_says_why(tmp_path):

@@ -210,7 +210,7 @@ def test_warnings_come_from_the_folds(tmp_path):
             (tmp_path / name / "run.json").write_text(json.dumps(document))
     warnings = table.load_runs(tmp_path).set_index("run_id")["warning"]
     assert warnings["apart"] == ""
-    assert warnings["shared"] == "epoch chosen on the test fold, speakers shared"
+    assert warnings["shared"] == "epoch chosen on the test fold; speakers shared"
     assert warnings["nameless"] == "speakers unknown"
 
 

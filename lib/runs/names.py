@@ -22,6 +22,7 @@ def system_names(board: pd.DataFrame) -> pd.Series:
     settings = [json.loads(text or "{}") for text in board["settings"]]
     table = pd.DataFrame(
         {
+            "data": board["data"].map("data {}".format),
             "features": board["features"].map("features {}".format),
             "epochs": board["epochs"].map("{} epochs".format, na_action="ignore"),
             **{

@@ -25,6 +25,8 @@ COMPARED = (
     *("early_stopping", "weight_average", "label_smoothing", "loss", "loss_options"),
     *("augmentation", "augmentation_options"),
 )
+# Warnings of the doctor with which a copy is not the published recordings.
+_OTHER_AUDIO = ("altered", "encoding", "extra", "rate")
 _FACTS = ("protocol", "folds", "seed", "epochs")
 _KEY = ["system", "variant", "corpus", "protocol", "source"]
 
@@ -114,6 +116,13 @@ def _in_percent(pairs: pd.DataFrame) -> pd.DataFrame:
 def _reasons(pair: Mapping[str, Any]) -> list[str]:
     """Return why a run must not be compared with a published number."""
     found = ["ours is on synthetic audio"] if pair["synthetic"] else []
+    found += [
+        f"ours: {mark}"
+        for mark in (pair.get("warning") or "").split("; ")
+        if mark.startswith("errors ignored")
+        or mark.endswith(" clips")
+        or (mark.startswith("audio warnings") and any(k in mark for k in _OTHER_AUDIO))
+    ]
     if pair.get("kind", "trained") != "trained":
         return [*found, f"{pair['kind']}: not trained here"]
     recipe = pair["published_aim"]

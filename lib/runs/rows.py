@@ -38,6 +38,7 @@ _TYPES = {
     "warning": "str",
     "kind": "str",
     "configuration": "str",
+    "data": "str",
     "settings": "str",
     "feature_settings": "str",
 }
@@ -60,6 +61,7 @@ def load_runs(results: Path) -> pd.DataFrame:
         damaged; `note` says why a run is not in the leaderboard; `warning`
         says what keeps a score from being taken at face value;
         `configuration` is the same for runs that differ by their seed alone;
+        `data` is the same for the same recordings, labels and speakers;
         `settings` is JSON of training settings and model options,
         `feature_settings` of the numbers of the front end.
     """
@@ -113,8 +115,9 @@ def _identity(document: Mapping[str, Any], folder: str) -> dict[str, Any]:
         "finished": document.get("finished") or "",
         "kind": document.get("kind", "trained"),
         "note": note,
-        "warning": ", ".join(caveats(document)),
+        "warning": "; ".join(caveats(document)),
         "configuration": digest[:8],
+        "data": document["data"].get("sha256", "")[:6],
         "settings": json.dumps(settings, sort_keys=True),
         "feature_settings": json.dumps(config.get("feature_settings")),
     }
