@@ -332,6 +332,14 @@ def test_eleven_minutes_are_registered_checked_and_extracted(folder, tmp_path):
     assert made.shape == (44, 39)
 
 
+@pytest.mark.parametrize("name", ["s1_1.wav", "s1_2.flac"])
+def test_a_recording_that_is_cut_off_is_refused(folder, tmp_path, name):
+    path = folder / "joy" / "s1" / name
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=rf"cannot be read as audio: joy/s1/{name} \("):
+        corpora.register("MINE", folder, tmp_path)
+
+
 def test_files_that_differ_only_in_the_suffix_are_refused(folder, tmp_path):
     tone(folder / "joy" / "s1" / "s1_1.mp3")
     with pytest.raises(
