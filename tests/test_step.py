@@ -1,5 +1,7 @@
 """The compiled step: rows that fill up a batch count for nothing."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from lib import models
 from lib.losses import cross_entropy
 from lib.models.layers import batch_moments, real_rows
+from lib.training.program import Program, Recipe
 from lib.training.step import batches, make_step
 
 PLAIN = {
@@ -88,3 +91,17 @@ def test_what_fills_up_a_batch_changes_nothing(data):
     assert one[0][0] == pytest.approx(other[0][0], abs=1e-6)
     for left, right in zip(one[1], other[1], strict=True):
         np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+def test_averages_that_keras_names_otherwise_are_not_taken_for_none(monkeypatch):
+    recipe = Recipe(1, 4, 0.05, 0.9, 0.99, 1e-8, 0.0, fused=False, weight_average=0.7)
+    build = partial(models.build_model, "timnet", (12, 5), 3, dilations=2, filters=5)
+    program = Program(build, recipe, 3)
+    program.reset(1)
+    averages, _ = program.answering(program.values())
+    assert len(averages) == len(program.network.trainable_variables)
+    # Every variable of the optimiser under a name without its kind.
+    kind = type(program._optimizer.variables[0])
+    monkeypatch.setattr(kind, "name", "variable")
+    with pytest.raises(RuntimeError, match="averaged weights"):
+        program.answering(program.values())

@@ -68,6 +68,13 @@ def batch_moments(inputs, axis: int, others: Sequence[int]):
     return mean, ops.sum(squares * weights, axis, True)
 
 
+if not hasattr(layers.BatchNormalization, "_moments"):
+    raise ImportError(
+        "this version of Keras has no BatchNormalization._moments, without which rows "
+        "that only fill up a batch would be counted; install the pinned version"
+    )
+
+
 @register
 class BatchNormalization(layers.BatchNormalization):
     """Keras's batch normalisation of the last axis, blind to rows that fill up."""

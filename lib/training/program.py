@@ -160,7 +160,13 @@ class Program:
         trainable, others, optimizer = state
         if self.recipe.weight_average:
             named = zip(self._optimizer.variables, optimizer, strict=True)
-            trainable = [v for name, v in named if name.name.endswith("_average")]
+            averages = [v for name, v in named if name.name.endswith("_average")]
+            if len(averages) != len(trainable):
+                raise RuntimeError(
+                    "this version of Keras does not call its averaged weights "
+                    f"'..._average': {len(averages)} found for {len(trainable)} weights"
+                )
+            trainable = averages
         return trainable, others
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
