@@ -17,7 +17,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 
 from lib import paths
 from lib.systems import SYSTEMS
@@ -66,6 +73,13 @@ DECIDE_A_RUN = frozenset(
 )
 # How papermill writes numbers that JSON lacks.
 _NO_NUMBERS = ("float('nan')", "float('inf')", "float('-inf')")
+
+
+def _no_switch(value: Any) -> Any:
+    """Refuse True and False, which equal 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("input should be 0, 1 or 2")
+    return value
 
 
 class Parameters(BaseModel):
@@ -152,7 +166,7 @@ class Parameters(BaseModel):
     ignore_problems: bool = Field(
         False, description="go on although the doctor found errors"
     )
-    verbose: Literal[0, 1, 2] = Field(
+    verbose: Annotated[Literal[0, 1, 2], BeforeValidator(_no_switch)] = Field(
         1, description="0 silent, 1 progress bars, 2 plain lines"
     )
     run_id: str = Field("", pattern=r"^[A-Za-z0-9_.-]*$", description="run to use")
@@ -322,9 +336,9 @@ def from_notebook(
 ) -> Parameters:
     """Validate the parameters of a notebook.
 
-    They are read from the cells that were run, not from variables, so that this can
-    be run again at any time. A parameter is given if papermill has set it, or if it
-    is no longer the default of the cell.
+    They are read from the cells that were run, not from variables, which later cells
+    may use for other things, so that this can be run again at any time. A parameter
+    is given if papermill has set it, or if it is no longer the default of the cell.
 
     Args:
         namespace: The notebook's `globals()`, with IPython's history `In`. Without
@@ -350,6 +364,13 @@ def from_notebook(
         )
     shown, values, injected = _read_cells(namespace["In"])
     parameters = validated(values)
+    for name, value in values.items():
+        now = namespace.get(name, value)
+        if isinstance(now, str | int | float | list | dict) and now != value:
+            raise ValueError(
+                f"the variable {name} is {now!r}, but the cells say {value!r}: set it "
+                "in the cell of parameters, and use other names elsewhere"
+            )
     defaults = Parameters()
     given = injected | {
         name for name in values if values[name] != getattr(defaults, name)
@@ -367,7 +388,7 @@ def _read_cells(cells: Sequence[str]) -> tuple[set[str], dict[str, Any], set[str
     """Read the parameters from the cells that were run, in their order.
 
     The cell of parameters has their types; a cell by papermill has its heading; any
-    other cell may set a parameter too.
+    other cell may set a parameter too. What is set later counts.
 
     Returns:
         The notebook's own parameters, the values, and the names set by papermill.
@@ -375,32 +396,61 @@ def _read_cells(cells: Sequence[str]) -> tuple[set[str], dict[str, Any], set[str
     shown: set[str] = set()
     values: dict[str, Any] = {}
     injected: set[str] = set()
+    unreadable: dict[str, str] = {}
     for source in cells:
-        try:
-            statements = ast.parse(source).body
-        except SyntaxError:  # a cell with IPython magic
-            continue
+        statements = _statements(source)
         own = any(
             isinstance(item, ast.AnnAssign) and _assigned(item) & _NAMES
             for item in statements
         )
-        by_papermill = source.lstrip().startswith("# Parameters")
+        by_papermill = source.split("\n")[0].strip() == "# Parameters"
         if own:
-            shown, values, injected = set(), {}, set()
+            shown, values, injected, unreadable = set(), {}, set(), {}
+        here: set[str] = set()
         for statement in statements:
             names = _assigned(statement)
-            if not (own or by_papermill or names & _NAMES):
+            if not (own or by_papermill or names & _NAMES) or _is_text(statement):
                 continue
-            if isinstance(statement, ast.Expr) and isinstance(
-                statement.value, ast.Constant
-            ):
-                continue  # a text that explains
-            values |= _literal(statement)
             shown |= names if own else set()
             injected |= names if by_papermill else set()
-    if not shown:
+            found = _literal(statement)
+            values |= found
+            written = ast.unparse(statement)
+            for name in names or {written}:
+                if name not in here:
+                    unreadable.pop(name, None)
+                if not found:
+                    here.add(name)
+                    unreadable[name] = written
+    if unreadable:
+        raise ValueError(
+            f"the parameters cannot be read: `{[*unreadable.values()][0]}` is not "
+            "`name: type = value` with a plain value. Write the value itself (text, "
+            "number, True, False, [...] or {...}), and put calls and imports into "
+            "another cell, under names that are no parameters."
+        )
+    if not values:
         raise ValueError("run the cell of parameters first, then this one")
-    return shown, values, injected
+    return shown or set(values), values, injected
+
+
+def _statements(source: str) -> list[ast.stmt]:
+    """Return the statements of a cell, also of one that is timed or captured."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return []
+    if len(statements) == 1 and isinstance(statements[0], ast.Expr):
+        call = statements[0].value
+        if "run_cell_magic" in ast.unparse(call) and isinstance(call, ast.Call):
+            magic, _, body = (getattr(part, "value", "") for part in call.args)
+            return _statements(body) if magic in ("time", "capture") else []
+    return statements
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Tell whether a statement is a text that explains."""
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _assigned(statement: ast.stmt) -> set[str]:
@@ -423,32 +473,24 @@ def _assigned(statement: ast.stmt) -> set[str]:
 
 
 def _literal(statement: ast.stmt) -> dict[str, Any]:
-    """Return name and value of an assignment of a plain value.
-
-    Raises:
-        ValueError: If the statement is anything else.
-    """
+    """Return name and value of an assignment of a plain value, else nothing."""
     target = written = None
     if isinstance(statement, ast.AnnAssign):
         target, written = statement.target, statement.value
     elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
         target, written = statement.targets[0], statement.value
-    if written and ast.unparse(written) in _NO_NUMBERS:
+    if written is None or not isinstance(target, ast.Name):
+        return {}
+    if ast.unparse(written) in _NO_NUMBERS:
         return {target.id: float(ast.literal_eval(written.args[0]))}
     try:
         value = ast.literal_eval(written)
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError):
-        value = ...
-    plain = not any(isinstance(part, ast.Tuple) for part in ast.walk(statement))
-    if value is ... or not plain or not isinstance(target, ast.Name):
-        raise ValueError(
-            f"the parameters cannot be read: `{ast.unparse(statement)}` is not "
-            "`name: type = value` with a plain value. Write the value itself (text, "
-            "number, True, False, [...] or {...}), and put calls and imports into "
-            "another cell, under names that are no parameters."
-        )
-    return {target.id: value}
+        return {}
+    # JSON would make a list of it.
+    has_tuple = any(isinstance(part, ast.Tuple) for part in ast.walk(written))
+    return {} if has_tuple else {target.id: value}
 
 
 def digest(value: Any, length: int = 8) -> str:

@@ -27,6 +27,7 @@ from lib import config, paths
         ({"learning_rate": float("nan")}, "'learning_rate': nan"),
         ({"model_options": [1]}, "'model_options'.*dictionary"),
         ({"verbose": 3}, "'verbose': 3.*0, 1 or 2"),
+        ({"verbose": True}, "'verbose': True.*0, 1 or 2"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(given, message):
@@ -45,6 +46,7 @@ def test_whole_numbers_pass_for_real_ones():
 
 
 CELL = "corpus: str = 'DEMO'  # corpus\nepochs: int = 0  # epochs\nseed: int = 46"
+TIMED = "get_ipython().run_cell_magic('time', '', {!r})"
 CHECK = "cfg = config.from_notebook(globals())"
 
 
@@ -66,6 +68,11 @@ def read(*cells, **options):
         ([CELL, "epochs = 3\nhop = 0.1"], {"epochs": 3}, {"epochs"}),
         ([CELL, CHECK, "hop = f(1)", "x = corpus"], {"corpus": "DEMO"}, set()),
         ([CELL.replace("0  #", "3  #"), CHECK, CELL, CHECK], {"epochs": 0}, set()),
+        ([CELL.replace("0  #", "f(1)  #"), CHECK, CELL], {"epochs": 0}, set()),
+        ([CELL, "seed = max(1, 2)", "seed = 47"], {"seed": 47}, {"seed"}),
+        ([CELL, TIMED.format("seed: int = 47")], {"seed": 47}, {"seed"}),
+        ([CELL, "# Parameters of a plot\nwidth = 8"], {"seed": 46}, set()),
+        (["corpus = 'EMOVO'\nseed = 46"], {"corpus": "EMOVO"}, {"corpus"}),
         (['"""why"""\n' + CELL], {"epochs": 0}, set()),
     ],
     ids=str,
@@ -131,6 +138,17 @@ def test_names_that_a_notebook_has_no_use_for_are_refused():
     assert chosen.given == {"model_options"}
     with pytest.raises(ValueError, match="no use for fold_parallel"):
         read(CELL, "# Parameters\nfold_parallel = 'off'", selects_a_run=True)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"seed": 47}, {"model_options": {"filters": 5}}, {"corpus": "EMOVO"}]
+)
+def test_a_variable_that_no_cell_explains_is_an_error(changed):
+    """`seed` of a loop, `model_options["filters"] = 5`, or a walrus."""
+    cell = CELL + "\nmodel_options: dict = {}"
+    ((name, value),) = changed.items()
+    with pytest.raises(ValueError, match=f"the variable {name} is .*but the cells say"):
+        config.from_notebook({"In": [cell, CHECK]} | changed)
 
 
 def test_without_the_cell_of_parameters_nothing_is_assumed():
