@@ -271,10 +271,18 @@ def validated(values: Mapping[str, Any]) -> Parameters:
             and, for an unknown name, the nearest known one.
     """
     try:
-        return Parameters(**values).with_given(values)
+        parameters = Parameters(**values).with_given(values)
     except ValidationError as error:
         lines = [_explain(fault) for fault in error.errors()]
         raise ValueError("\n".join(lines)) from None
+    if parameters.official_features and (
+        parameters.feature_options or parameters.features not in ("", "timnet_official")
+    ):
+        raise ValueError(
+            "official_features is the authors' file, which is imported as it is; leave "
+            "features and feature_options out"
+        )
+    return parameters
 
 
 def _explain(fault: Mapping[str, Any]) -> str:
@@ -328,7 +336,12 @@ def with_defaults(
             raise ValueError(
                 f"{what} has no option '{name}'{did_you_mean(name, known)}"
             )
-    return known | dict(chosen)
+    return known | {name: as_default(known[name], chosen[name]) for name in chosen}
+
+
+def as_default(default: Any, value: Any) -> Any:
+    """Return a whole number as a real one where the default is real: 1 is 1.0."""
+    return float(value) if type(default) is float and type(value) is int else value
 
 
 def from_notebook(

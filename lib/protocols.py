@@ -364,6 +364,17 @@ _MAKERS: Mapping[str, Callable[[Rows, int, int, str], Iterator[Fold]]] = {
 }
 
 
+def own_speaker_folds(corpus: str, speakers: int) -> int:
+    """Return how many folds `speaker` has if the user does not say."""
+    if corpus == "IEMOCAP":
+        return 5
+    if corpus in OWN_SPEAKER_FOLDS:
+        return OWN_SPEAKER_FOLDS[corpus]
+    if speakers <= MOST_SINGLE_SPEAKERS:
+        return speakers
+    return max(3, round(speakers / 4))
+
+
 def speaker_groups(
     speaker: np.ndarray, sex: np.ndarray, folds: int, seed: int, corpus: str = ""
 ) -> list[np.ndarray]:
@@ -383,16 +394,13 @@ def speaker_groups(
         ValueError: If there are fewer than three speakers, or fewer than folds.
     """
     names = np.unique(speaker)
-    folds = folds or OWN_SPEAKER_FOLDS.get(corpus, 0)
     _require_three(len(names), "speakers", "'stratified' (speakers shared)")
     if folds:
         _require_folds(folds, 3, len(names), "speakers")
-    if corpus == "IEMOCAP" and folds in (0, 5):
+    if corpus == "IEMOCAP" and folds in (0, 5):  # its sessions
         sessions = np.array([name[:-1] for name in names])
         return [names[sessions == session] for session in np.unique(sessions)]
-    if folds == 0:
-        single = len(names) <= MOST_SINGLE_SPEAKERS
-        folds = len(names) if single else max(3, round(len(names) / 4))
+    folds = folds or own_speaker_folds(corpus, len(names))
     if folds == len(names):
         return [names[index : index + 1] for index in range(len(names))]
     sex_of = {name: sex[np.flatnonzero(speaker == name)[0]] for name in names}

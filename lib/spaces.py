@@ -41,6 +41,7 @@ def held_out(folders: RunFolders) -> tuple[pd.DataFrame, np.ndarray]:
     again = "run 02_train again with overwrite=True (03_test for official weights)"
     if not path.is_file():
         raise FileNotFoundError(f"no embeddings at {path}; {again}")
+    runs.predictions.require_unchanged(path)
     try:
         with np.load(path, allow_pickle=False) as saved:
             file, fold, z = (saved[name] for name in ("file", "fold", "z"))

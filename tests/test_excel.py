@@ -356,7 +356,7 @@ def test_reported_runs_reads_what_a_run_leaves(tmp_path):
     folder = tmp_path / "DEMO-timnet-speaker-s1-00000000"
     folder.mkdir()
     document = {
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": folder.name,
         "status": "done",
         "synthetic": True,

@@ -11,7 +11,7 @@ from conftest import tiny_features
 from references import plain_timnet, randomise, write_official_file
 from sklearn.model_selection import KFold
 
-from lib import config, runs, training
+from lib import config, runs, spaces, training
 from lib.device import Device
 from lib.features.store import array_hash
 from lib.runs import RunFolders
@@ -187,13 +187,25 @@ def test_saved_networks_repeat_the_recorded_predictions(run, tiny):
         np.testing.assert_allclose(embeddings, saved["z"], atol=1e-5)
 
 
-def test_recorded_predictions_that_are_not_the_networks_are_seen(run, tiny):
-    table = runs.predictions.read(run.predictions)
-    honest = table["p_class_0"].to_numpy().copy()
-    table["p_class_0"] += 0.5
-    runs.predictions.write(run.predictions, table)
-    again, _ = training.retest(run, tiny, verbose=0)
-    np.testing.assert_allclose(again["p_class_0"], honest, atol=1e-6)
+def test_files_that_were_changed_after_the_run_are_refused(run, tiny):
+    honest = run.predictions.read_bytes()
+    rows = honest.decode().splitlines(keepends=True)
+    for changed in (
+        rows[:-1],
+        [*rows, rows[1]],
+        [row.replace("s1", "s2") for row in rows],
+    ):
+        run.predictions.write_text("".join(changed))
+        for use in (
+            lambda: training.retest(run, tiny, verbose=0),
+            lambda: spaces.held_out(run),
+        ):
+            with pytest.raises(ValueError, match="predictions.csv was changed after"):
+                use()
+    run.predictions.write_bytes(honest)
+    run.embeddings.write_bytes(run.embeddings.read_bytes() + b" ")
+    with pytest.raises(ValueError, match="embeddings.npz was changed after"):
+        spaces.held_out(run)
 
 
 def test_weights_that_were_changed_or_lost_are_refused(run, tiny):
@@ -210,6 +222,9 @@ def test_predictions_of_other_labels_speakers_or_rows_are_refused(run, tiny):
         training.retest(run, tiny_features(seed=1), verbose=0)
     honest = runs.predictions.read(run.predictions)
     twice = pd.concat([honest, honest.iloc[:1]])
+    # Without its manifest's hash, a table is held against the data themselves.
+    document = json.loads(run.manifest.read_text())
+    run.manifest.write_text(json.dumps(document | {"artefacts": []}))
     for name, table in (
         ("labels", honest.assign(y_true=np.roll(honest["y_true"], 1))),
         ("speakers", honest.assign(speaker=np.roll(honest["speaker"], 1))),

@@ -131,6 +131,8 @@ def load(name: str, datasets: Path | str) -> Corpus:
     path = Path(datasets) / name / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        if record["name"] != name:
+            raise ValueError(f"it is the record of the corpus '{record['name']}'")
         return _corpus(record)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(

@@ -17,6 +17,7 @@ from lib.corpora.walk import files_below, is_audio, is_other_audio, printable
 
 COLUMNS = ("file", "label", "speaker")
 OPTIONAL_COLUMNS = ("sex", "text")
+OTHER_NAMES = {"gender": "sex", "sentence": "text", "transcript": "text"}
 SEXES = ("", "female", "male")
 _NAMED = 10
 _EMOTIONS = frozenset(
@@ -186,7 +187,11 @@ def _faulty_heading(name: str, columns: list[str]) -> list[str]:
     used = COLUMNS + OPTIONAL_COLUMNS
     if twice := [column for column in used if columns.count(column) > 1]:
         return [f"{name} has several columns named {', '.join(twice)}."]
-    return []
+    return [
+        f"{name} has a column '{other}'; call it '{meant}', or it would not count."
+        for other, meant in OTHER_NAMES.items()
+        if other in columns and meant not in columns
+    ]
 
 
 def _utterances_of(

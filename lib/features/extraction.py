@@ -95,6 +95,11 @@ def prepare(
     target = feature_path(folder, corpus.name, name)
     workers = _in_threads(jobs)
     length = clip_length(settings, corpus)
+    if settings.kind == "cepstrum" and length < settings.frame_samples:
+        raise ValueError(
+            f"a clip of {length} samples is shorter than a frame of "
+            f"{settings.frame_samples}; give a longer clip_seconds, or shorter frames"
+        )
     known = {
         "labels": list(corpus.labels),
         "settings": dataclasses.asdict(settings),
@@ -365,8 +370,9 @@ def prepare_checked(
             }
         )
     content = clips.loc[made.features.file, "content"].tolist()
-    about = dict(made.features.about) | {"audit": audit, "content": content}
-    if about != made.features.about:
+    known = read_about(made.path) or {}
+    about = known | {"audit": audit, "content": content}
+    if about != known:
         paths.write_json(made.path.with_suffix(".json"), about)
     features = dataclasses.replace(made.features, about=about)
     return dataclasses.replace(made, features=features)
@@ -395,6 +401,11 @@ def obtain(cfg: config.Parameters) -> tuple[Corpus, FeatureSet]:
     datasets, folder = cfg.folders.datasets, cfg.folders.features
     corpus = corpora.get(cfg.corpus, datasets)
     if cfg.feature_preset == OFFICIAL:
+        if cfg.feature_options:
+            raise ValueError(
+                f"features '{OFFICIAL}' are the authors' own arrays and have no "
+                "feature_options; leave them out"
+            )
         return corpus, load(feature_path(folder, corpus.name, OFFICIAL))
     audio = datasets / corpus.name
     if corpus.synthetic:

@@ -151,6 +151,17 @@ def front_end(preset: str, options: Mapping[str, object] | None = None) -> Front
             )
         chosen[name] = _checked(name, value, kinds[name])
     result = dataclasses.replace(PRESETS[preset], **chosen)
+    # A value written out that 0 stands for must not give the same numbers another
+    # name.
+    if result.mel_rate == result.sample_rate:
+        result = dataclasses.replace(result, mel_rate=0)
+    if result.high_hertz == (result.mel_rate or result.sample_rate) / 2:
+        result = dataclasses.replace(result, high_hertz=0.0)
+    if result.hop_samples > result.frame_samples:
+        raise ValueError(
+            f"hop_samples {result.hop_samples} exceeds frame_samples "
+            f"{result.frame_samples}: audio between the frames would not count"
+        )
     piece = round(result.clip_seconds * result.sample_rate)
     if result.pieces == "all" and piece < 1:
         raise ValueError("pieces 'all' needs clip_seconds, the length of a piece")

@@ -84,8 +84,16 @@ def array_hash(array: np.ndarray) -> str:
 
 def save(target: Path, features: FeatureSet) -> None:
     """Write a feature file, then the document beside it that makes it count."""
-    paths.write_npz(target, {name: getattr(features, name) for name in ARRAYS})
-    paths.write_json(target.with_suffix(".json"), dict(features.about))
+    arrays = {name: getattr(features, name) for name in ARRAYS}
+    paths.write_npz(target, arrays)
+    about = dict(features.about) | {"arrays_sha256": _arrays_hash(arrays)}
+    paths.write_json(target.with_suffix(".json"), about)
+
+
+def _arrays_hash(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of all arrays of a feature file."""
+    hashes = [array_hash(arrays[name]) for name in ARRAYS]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def read_about(target: Path) -> dict[str, typing.Any] | None:
@@ -128,10 +136,10 @@ def load(target: Path) -> FeatureSet:
             "features to make them."
         )
     arrays = read_arrays(target, ARRAYS)
-    if array_hash(arrays["x"]) != about.get("x_sha256"):
-        raise ValueError(f"{target} does not match its description; {_AGAIN}")
-    if "data_sha256" not in about:
+    if "arrays_sha256" not in about:
         raise ValueError(f"{target} was made by an earlier edition; {_AGAIN}")
+    if _arrays_hash(arrays) != about["arrays_sha256"]:
+        raise ValueError(f"{target} does not match its description; {_AGAIN}")
     if len(np.unique(arrays["file"])) < len(arrays["file"]):
         raise ValueError(f"{target} holds a clip twice; {_AGAIN}")
     return FeatureSet(**arrays, about=about)

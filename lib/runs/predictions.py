@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib import paths
+from lib.runs import manifest
 
 KEYS = ["file", "speaker", "sex", "fold", "y_true", "y_pred"]
 
@@ -58,15 +59,34 @@ def write(target: Path, predictions: pd.DataFrame) -> None:
     paths.write_text(target, predictions.to_csv(index=False, lineterminator="\n"))
 
 
+def require_unchanged(path: Path) -> None:
+    """Raise ValueError if a file of a finished run is not what its manifest names."""
+    try:
+        document = manifest.read(path.parent / "run.json")
+    except (FileNotFoundError, ValueError):
+        return
+    place = f"{path.parent.parent.name}/{document['run_id']}/{path.name}"
+    for item in document.get("artefacts", ()):
+        if item["path"] == place and item["sha256"] != paths.sha256_file(path):
+            raise ValueError(
+                f"{path} was changed after the run was finished; run 02_train with "
+                "overwrite=True"
+            )
+
+
 def read(path: Path) -> pd.DataFrame:
     """Read predictions; identifiers stay text, also where they look like numbers.
 
     Raises:
         FileNotFoundError: If there are none.
-        ValueError: If columns are missing.
+        ValueError: If columns are missing, a clip is there twice, or the file is not
+            what the run has written.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no predictions at {path}; run 02_train first")
+        raise FileNotFoundError(
+            f"no predictions at {path}; run 02_train with overwrite=True"
+        )
+    require_unchanged(path)
     text = {"file": str, "speaker": str, "sex": str}
     frame = pd.read_csv(path, dtype=text, keep_default_na=False)
     missing = [name for name in KEYS if name not in frame.columns]

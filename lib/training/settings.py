@@ -109,7 +109,10 @@ def _model_options(cfg: config.Parameters, features: FeatureSet) -> dict[str, An
             raise ValueError(f"model_options: {cfg.model} has no option '{name}'{hint}")
     if "dilations" in own:
         own |= {"dilations": features.about["dilations"]}
-    return own | cfg.model_options
+    return own | {
+        name: config.as_default(own[name], value)
+        for name, value in cfg.model_options.items()
+    }
 
 
 def _training_settings(cfg: config.Parameters) -> dict[str, Any]:

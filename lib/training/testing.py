@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from lib.device import Device
 from lib.features import PRESETS, FeatureSet, obtain
 from lib.features.frontend import OFFICIAL as OFFICIAL_FEATURES
 from lib.models import official
-from lib.protocols import PROTOCOLS, Fold
+from lib.protocols import PROTOCOLS, Fold, own_speaker_folds
 from lib.runs import RunFolders, manifest
 from lib.systems import SYSTEMS
 from lib.training.clips import predict_utterances
@@ -116,16 +115,22 @@ def find_run(cfg: config.Parameters) -> tuple[RunFolders, str]:
         for row in table.itertuples()
         if row.kind == "trained" and row.status != "damaged"
     ]
+    # A copied folder has no weights of its own.
+    found = [(row, known) for row, known in found if known["run_id"] == row.run_id]
     differs = {row.run_id: _differences(cfg, asked, known) for row, known in found}
     fits = [pair for pair in found if not differs[pair[0].run_id]]
     done = [(row, known) for row, known in fits if row.status == "done"]
     if not done:
         raise FileNotFoundError(_nothing_found(cfg, asked, found, differs))
-    done.sort(
-        key=lambda pair: (datetime.fromisoformat(pair[1]["finished"]), pair[0].run_id)
-    )
+    done.sort(key=lambda pair: (_when(pair[0].finished), pair[0].run_id))
     run_id = done[-1][0].run_id
     return RunFolders(cfg.folders, run_id), _what_was_open(run_id, done)
+
+
+def _when(finished: str) -> pd.Timestamp:
+    """Return a time, the earliest one where it cannot be read."""
+    time = pd.to_datetime(finished, utc=True, format="ISO8601", errors="coerce")
+    return pd.Timestamp.min.tz_localize("UTC") if pd.isna(time) else time
 
 
 def _differences(
@@ -139,18 +144,31 @@ def _differences(
         has = known.get(name)
         if name == "features":
             own = wanted or SYSTEMS[known["model"]].features
-            same = has == own or has.rpartition("-")[0] == own
+            changed = "feature_options" in names and has.rpartition("-")[0] == own
+            same = has == own or changed
+        elif has is None and name in config.TRAINING:
+            same = wanted == config.Parameters.model_fields[name].get_default(
+                call_default_factory=True
+            )  # a system without epochs has none of it
         elif isinstance(wanted, dict):
             settings = "feature_settings" if name == "feature_options" else name
             has = {key: (known.get(settings) or {}).get(key) for key in wanted}
             same = has == wanted
-        elif name == "folds":
-            same = wanted in (0, has)  # 0 is the protocol's own number, which it has
+        elif name == "folds" and not wanted:
+            same = has == _own_folds(document)
         else:
             same = has == getattr(cfg, f"{name}_in_force", wanted)
         if not same:
             found.append(f"{name} {has}")
     return found
+
+
+def _own_folds(document: Mapping[str, Any]) -> int:
+    """Return how many folds the protocol of a run has if the user does not say."""
+    known = document["config"]
+    speakers = {name for fold in document["folds"] for name in fold["test"]["speakers"]}
+    own = PROTOCOLS[known["protocol"]].folds
+    return own or own_speaker_folds(known["corpus"], len(speakers))
 
 
 def _what_was_open(run_id: str, fits: Sequence[tuple[Any, Mapping[str, Any]]]) -> str:
@@ -227,6 +245,13 @@ def require_data(document: Mapping[str, Any], features: FeatureSet) -> None:
                 f"run {run_id} was trained on {name} '{document['config'][name]}', "
                 f"not on '{about[name]}'"
             )
+    if document["config"]["clip_samples"] != about["clip_samples"]:
+        raise ValueError(
+            f"run {run_id} was trained on clips of "
+            f"{document['config']['clip_samples']} samples, not of "
+            f"{about['clip_samples']}: the corpus was registered again with another "
+            "clip length. Run 02_train: with that it is another run."
+        )
     if document["data"]["sha256"] != about["data_sha256"]:
         raise ValueError(
             f"run {run_id} was trained on other recordings, labels or speakers than "
