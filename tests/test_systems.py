@@ -67,7 +67,9 @@ EVERY_SYSTEM = pytest.mark.parametrize("name", list(SYSTEMS))
 SMALL = {
     "timnet": {"filters": 6, "dilations": 3},
     "modified_timnet": {"filters": 6, "dilations": 3, "classifier_units": 8},
-    "cktim": {"blocks": 2, "hidden_scale": 0.25},
+    # By its published gain, random weights make values of 100,000, and a rounding of
+    # them opens or closes a gate.
+    "cktim": {"blocks": 2, "hidden_scale": 0.25, "kernel_gain": "mean"},
     "light_sernet": {"width": 0.25},
     "gm_tcnet": {"filters": 6, "blocks": 2},
     "cpac": {"filters": 8, "capsule_size": 8},
@@ -89,6 +91,9 @@ STEADY = {
     "gru": {"units": 4, "dropout": 0.0},
 }
 FRAMES, COEFFICIENTS, CLASSES = 44, 39, 4
+# Of float32 two backends add up in different orders: 44 * 39 roundings of values up
+# to 50 in a convolution, of which the softmax passes on a quarter at most.
+ROUNDING = np.finfo(np.float32).eps * np.sqrt(FRAMES * COEFFICIENTS) * 50 / 4
 
 
 def small(name, frames=FRAMES):
@@ -174,7 +179,12 @@ def test_an_unknown_option_is_named(name):
 
 
 def in_backend(backend, *arguments, cwd=REPOSITORY):
-    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(cwd)}
+    environment = os.environ | {
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": str(cwd),
+        # Compiled in half the time, to slower code.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
     done = subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,
@@ -201,9 +211,7 @@ def other_answers(tmp_path_factory):
     for name, options in STEADY.items():
         model = models.build_model(name, (FRAMES, COEFFICIENTS), CLASSES, **options)
         model.save(folder / f"train_{name}.keras")
-        loss = other_backend.epoch(model, clips(), labels)
-        after = models.predict(model, clips())[0]
-        trained[f"train_{name}"] = np.append(after.ravel(), loss)
+        trained[f"train_{name}"] = other_backend.trained(model, clips(), labels)
     script = str(REPOSITORY / "tests" / "other_backend.py")
     assert in_backend("jax", script, str(folder)).split()[-1] == "jax"
     with np.load(folder / "answers.npz") as file:
@@ -216,13 +224,13 @@ def other_answers(tmp_path_factory):
 @EVERY_SYSTEM
 def test_both_backends_give_the_same_answers_on_the_same_weights(other_answers, name):
     ours, theirs = other_answers
-    np.testing.assert_allclose(theirs[name], ours[name], atol=1e-4)
+    np.testing.assert_allclose(theirs[name], ours[name], atol=ROUNDING)
 
 
 @pytest.mark.parametrize("name", list(STEADY))
 def test_both_backends_train_the_same_network(other_answers, name):
     ours, theirs = (pair[f"train_{name}"] for pair in other_answers)
-    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    np.testing.assert_allclose(theirs, ours, atol=ROUNDING)
 
 
 @pytest.mark.slow
