@@ -30,7 +30,6 @@ NOTEBOOKS = render.find()
 EVERY_NOTEBOOK = pytest.mark.parametrize(
     "path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS]
 )
-LONGEST_CELL = 20
 
 
 def read(path: Path) -> NotebookNode:
@@ -148,24 +147,6 @@ def test_the_head_is_bootstrap_parameters_and_validation(path):
 
 
 @EVERY_NOTEBOOK
-def test_the_first_screen_says_what_it_teaches_needs_gives_and_takes(path):
-    first = markdown(path)[0]
-    assert read(path).cells[0].cell_type == "markdown"
-    assert re.match(r"# \S", first)
-    for item in ("learn", "need", "get", "time"):
-        assert re.search(rf"\*\*[^*]*{item}[^*]*\*\*", first, re.IGNORECASE), item
-
-
-@EVERY_NOTEBOOK
-def test_it_ends_with_what_comes_next(path):
-    last = read(path).cells[-1]
-    assert last.cell_type == "markdown"
-    assert re.search(r"\bnext\b", last.source, re.IGNORECASE)
-    for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", last.source):
-        assert (path.parent / link).exists(), link
-
-
-@EVERY_NOTEBOOK
 def test_links_and_chapters_exist(path):
     for source in markdown(path):
         for link in re.findall(r"\]\((?!https?://|#|attachment:)([^)#\s]+)", source):
@@ -173,36 +154,9 @@ def test_links_and_chapters_exist(path):
 
 
 @EVERY_NOTEBOOK
-def test_three_exercises_have_a_folded_solution(path):
-    text = "\n".join(markdown(path))
-    exercises = re.split(r"^#+ Exercises?\b.*$", text, maxsplit=1, flags=re.MULTILINE)
-    assert len(exercises) == 2, "no section of exercises"
-    solutions = re.findall(r"<details>(.*?)</details>", exercises[1], re.DOTALL)
-    assert len(solutions) >= 3
-    for solution in solutions:
-        summary, body = solution.split("</summary>")
-        assert words(summary) >= 1 and words(body) >= 5
-
-
-@EVERY_NOTEBOOK
-def test_code_cells_are_short(path):
-    # The parameters take a line each, whatever that adds up to.
-    (parameters,) = parameter_cells(path)
-    others = [cell for cell in cells(path, "code") if cell.id != parameters.id]
-    assert max(len(cell.source.splitlines()) for cell in others) <= LONGEST_CELL
-
-
-@EVERY_NOTEBOOK
-def test_there_is_prose_around_the_code(path):
-    assert len(cells(path, "markdown")) >= 0.8 * len(cells(path, "code"))
-
-
-@EVERY_NOTEBOOK
-def test_notebooks_define_no_functions_and_change_no_state_of_the_process(path):
+def test_notebooks_change_no_state_of_the_process(path):
     for cell in cells(path, "code"):
         assert not re.search(r"^\s*[%!]|os\.chdir|!pip", cell.source, re.MULTILINE)
-        kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
-        assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef}
 
 
 # --- outputs --------------------------------------------------------------------------

@@ -176,6 +176,12 @@ def test_whatever_the_corpus_folds_are_as_promised_or_refused(
         assert len(made) == folds
 
 
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_an_ordinary_corpus_is_split_by_every_protocol(protocol):
+    made = make_folds(protocol, rows_of((40, 30, 50), speakers=8, texts=6))
+    assert len(made) == (PROTOCOLS[protocol].folds or 8)
+
+
 @pytest.mark.parametrize(
     ("speakers", "groups"), [(3, 3), (4, 4), (10, 10), (11, 3), (24, 6)]
 )
