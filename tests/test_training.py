@@ -258,7 +258,7 @@ def test_an_epoch_is_that_of_keras_fit(tiny):
     # 48 clips are two batches of 20 and one of 8. Adam's epsilon is large, because
     # a bias before a normalisation has no gradient but rounding errors, which a
     # small one would blow up.
-    recipe = Recipe(1, 20, 1e-2, 0.93, 0.98, 1e-3, 0.1)
+    recipe = Recipe(1, 20, 1e-2, 0.93, 0.98, 1e-3, 0.1, fused=False)
     shape = tiny.x.shape[1:]
     program = Program(
         lambda: models.build_model("timnet", shape, 3, dropout=0.0, **OPTIONS),
@@ -287,7 +287,7 @@ def test_an_epoch_is_that_of_keras_fit(tiny):
 def test_a_reset_forgets_the_fold_before(tiny):
     from lib import models
 
-    recipe = Recipe(1, 16, 1e-2, 0.93, 0.98, 1e-8, 0.1)
+    recipe = Recipe(1, 16, 1e-2, 0.93, 0.98, 1e-8, 0.1, fused=False)
     program = Program(
         lambda: models.build_model("timnet", tiny.x.shape[1:], 3, **OPTIONS), recipe, 3
     )
@@ -308,7 +308,7 @@ def test_a_reset_forgets_the_fold_before(tiny):
 def test_predictions_do_not_depend_on_the_batch(tiny):
     from lib import models
 
-    recipe = Recipe(1, 16, 1e-2, 0.93, 0.98, 1e-8, 0.1)
+    recipe = Recipe(1, 16, 1e-2, 0.93, 0.98, 1e-8, 0.1, fused=False)
     program = Program(
         lambda: models.build_model("timnet", tiny.x.shape[1:], 3, **OPTIONS), recipe, 3
     )
