@@ -204,7 +204,7 @@ def augment_cepstra(
 
 def require_known(names: Sequence[str], known: Mapping[str, object]) -> None:
     """Raise ValueError unless all names are known, and there are some."""
-    if isinstance(names, str) or not names:
+    if not isinstance(names, list | tuple) or not names:
         raise ValueError(f"transforms is {names!r}; give a list of {', '.join(known)}")
     for name in names:
         if name not in known:

@@ -125,13 +125,16 @@ def atomic_path(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+_ELSEWHERE = "choose another one (`workspace`; for audio `datasets_dir`)"
+
+
 def _explained(error: OSError, target: Path) -> OSError:
     """Return the same error with a message that says what to do."""
     advice = {
         errno.ENOSPC: "the disk is full; free some space and run the same again",
         errno.EDQUOT: "the disk quota is used up; free some space and run again",
-        errno.EACCES: "the folder cannot be written; set `workspace` to one that can",
-        errno.EROFS: "the disk is read-only; set `workspace` to another folder",
+        errno.EACCES: f"the folder cannot be written; {_ELSEWHERE}",
+        errno.EROFS: f"the disk is read-only; {_ELSEWHERE}",
     }.get(error.errno)
     if advice is None:
         return error

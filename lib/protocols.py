@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +17,8 @@ from sklearn.model_selection import (
     StratifiedKFold,
     StratifiedShuffleSplit,
 )
+
+from lib.corpora.spelling import folded
 
 MOST_SINGLE_SPEAKERS = 10  # up to here every speaker is a fold of its own
 # Eight speakers in four groups: a class is watching while DEMO trains.
@@ -313,12 +314,13 @@ def _text(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
             "protocol 'text' needs to know what is said in every clip; this corpus "
             "does not tell. Use protocol 'speaker' or 'stratified'."
         )
-    texts = np.unique(rows.text)
+    text = _in_one_spelling(rows.text)
+    texts = np.unique(text)
     _require_three(len(texts), "sentences", "'speaker' or 'stratified'")
     _require_folds(folds, 3, len(texts), "different sentences")
     shuffled = np.random.default_rng(seed).permutation(texts)
     groups = [shuffled[start::folds] for start in range(folds)]
-    yield from _grouped(groups, groups, rows.text)
+    yield from _grouped(groups, groups, text)
 
 
 def _holdout(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
@@ -447,10 +449,16 @@ def _require_three(there: int, what: str, others: str) -> None:
 
 
 def _folded(names: np.ndarray) -> np.ndarray:
-    """Return names in one spelling: case and the form of accents do not count."""
-    return np.array(
-        [unicodedata.normalize("NFKC", str(name)).casefold().strip() for name in names]
-    )
+    """Return what the spellings of each name have in common."""
+    return np.array([folded(str(name)) for name in names])
+
+
+def _in_one_spelling(names: np.ndarray) -> np.ndarray:
+    """Return names, each in the first of its spellings."""
+    first: dict[str, str] = {}
+    for name in np.unique(names):
+        first.setdefault(folded(str(name)), name)
+    return np.array([first[folded(str(name))] for name in names])
 
 
 def _require_apart(fold: Fold, member: np.ndarray, what: str) -> None:
@@ -471,7 +479,7 @@ def _require_recordings_apart(fold: Fold, rows: Rows) -> None:
         shared = set(rows.content[one]) & set(rows.content[other]) - {""}
         if not shared:
             continue
-        of = np.unique(rows.speaker[np.isin(rows.content, list(shared))])
+        of = np.unique(rows.speaker[np.isin(rows.content, list(shared))])[:8]
         raise ValueError(
             f"fold {fold.number}: {len(shared)} recordings are on two sides, "
             f"each under several names (speakers {', '.join(of)}). Remove the wrong "

@@ -142,7 +142,7 @@ def test_a_damaged_corpus_is_refused_unless_told_and_stays_marked(tmp_path):
     execute("02_train", tmp_path, ignore_problems=True, **chosen, **given)
     assert (tmp_path / "work" / "MFCC" / "MINE-timnet.npz").stat().st_mtime_ns == stamp
     said = outputs_of(execute("03_test", tmp_path, **given))
-    assert "errors in the audio were ignored" in said and "calm/1.wav" in said
+    assert "Errors of the data that were ignored" in said and "calm/1.wav" in said
     execute("05_results", tmp_path, corpus="MINE", workspace=str(tmp_path / "work"))
     (row,) = pd.read_csv(tmp_path / "work" / "Results" / "leaderboard.csv").itertuples()
     assert "errors ignored" in row.warning and "6 of 8 clips" in row.warning

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from conftest import small_plan
 
-from lib import config, corpora, features, runs, training
+from lib import config, corpora, features, paths, runs, training
 from lib.corpora.expected import expected_utterances
 from lib.device import Device
 from lib.features import extraction
@@ -160,6 +160,64 @@ def test_the_rows_of_the_folds_are_part_of_the_run(tiny):
     assert kept["folds_sha256"] == config.digest(rows, length=64)
 
 
+def test_equal_values_are_the_same_run(tiny):
+    """Whole or real, written out or left alone."""
+    resolve = [
+        training.resolve(config.validated({"model": "svm"} | given), tiny)
+        for given in (
+            {},
+            {"learning_rate": 0.001},
+            {"model_options": {"regularisation": 1}},
+            {"model_options": {"regularisation": 1.0}},
+        )
+    ]
+    ids = [config.make_run_id(settings) for settings in resolve]
+    assert ids[0] == ids[1] and ids[2] == ids[3]
+    names = [
+        features.preset_name("timnet", options)
+        for options in ({}, {"mel_rate": 22_050}, {"high_hertz": 11_025.0})
+    ]
+    assert names == ["timnet"] * 3
+
+
+def test_a_corpus_is_not_taken_for_another(mine, tmp_path_factory):
+    root, _ = mine
+    shutil.copytree(root / "Datasets" / "MINE", root / "Datasets" / "COPY")
+    with pytest.raises(ValueError, match="record of the corpus 'MINE'"):
+        features.obtain(parameters(root, corpus="COPY"))
+    features.obtain(parameters(root))
+    elsewhere = tmp_path_factory.mktemp("features")
+    (elsewhere / "MFCC").mkdir()
+    for suffix in ("npz", "json"):
+        made = root / "MFCC" / f"MINE-timnet.{suffix}"
+        for name in ("EMODB-timnet", "EMODB-timnet_paper"):
+            shutil.copy(made, elsewhere / "MFCC" / f"{name}.{suffix}")
+    for chosen in ("timnet", "timnet_paper"):
+        with pytest.raises(ValueError, match="holds MINE by 'timnet'"):
+            features.obtain(parameters(elsewhere, corpus="EMODB", features=chosen))
+
+
+@pytest.mark.parametrize("name", ["y", "speaker", "file", "x"])
+def test_a_feature_file_with_other_arrays_is_made_again(mine, name):
+    root, _ = mine
+    _, honest = features.obtain(parameters(root))
+    path = root / "MFCC" / "MINE-timnet.npz"
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files}
+    arrays[name] = arrays[name][::-1]
+    paths.write_npz(path, arrays)
+    _, again = features.obtain(parameters(root))
+    np.testing.assert_array_equal(getattr(again, name), getattr(honest, name))
+
+
+def test_a_run_on_clips_of_another_length_is_refused(mine):
+    root, table = mine
+    run = train(parameters(root))
+    corpora.register("MINE", table, root / "Datasets", clip_seconds=0.3)
+    with pytest.raises(ValueError, match="clips of 13230 samples, not of 6615"):
+        training.open_run(parameters(root, run_id=run.run_id), CPU)
+
+
 # --- an unfinished run ----------------------------------------------------------------
 
 
@@ -234,6 +292,24 @@ def test_a_run_folder_of_other_settings_is_refused(tmp_path, tiny, monkeypatch):
         ({"model": "svm", "augmentation": "cepstrum"}, "no use for augmentation"),
         ({"model": "svm", "model_options": {"kernel_size": 3}}, "no option 'kernel"),
         ({"protocol": "paper", "early_stopping": 3}, "no validation to stop on"),
+        ({"epochs": 9, "early_stopping": 9}, "can never stop anything"),
+        ({"epochs": 20, "schedule": "step"}, "changes nothing in 20 epochs"),
+        ({"epochs": 5, "schedule": "plateau"}, "changes nothing in 5 epochs"),
+        (
+            {"schedule": "exponential", "schedule_options": {"factor": 1}},
+            "changes nothing in 20",
+        ),
+        *(
+            ({"augmentation": "cepstrum", "augmentation_options": options}, message)
+            for options, message in (
+                ({"transforms": "noise"}, "give a list of"),
+                ({"transforms": {"noise": 1}}, "give a list of"),
+                ({"transforms": ["nois"]}, "no transform 'nois'"),
+                ({"probability": 0}, "above 0"),
+                ({"probability": True}, "above 0"),
+                ({"probability": "0.5"}, "above 0"),
+            )
+        ),
     ],
 )
 def test_a_parameter_that_would_change_nothing_is_refused(tiny, given, message):
@@ -250,6 +326,7 @@ def test_a_parameter_that_would_change_nothing_is_refused(tiny, given, message):
         ({"window": "hunn"}, "'window': 'hunn'"),
         ({"low_hertz": 9000.0, "high_hertz": 8000.0}, "span 9000 to 8000 Hz"),
         ({"high_hertz": 20_000.0}, "up to 11025"),
+        ({"hop_samples": 10**9}, "hop_samples 1000000000 exceeds"),
     ],
 )
 def test_options_of_a_front_end_that_it_has_no_meaning_for(options, message):

@@ -435,7 +435,7 @@ def test_everything_that_decides_a_run_is_compared():
     [
         ({"used": 565}, "ours: 565 of 588 clips"),
         ({"problems": [("error", "silent")]}, "ours: errors ignored: silent 2"),
-        ({"problems": [("warning", "rate")]}, "ours: audio warnings: rate 2"),
+        ({"problems": [("warning", "rate")]}, "ours: data warnings: rate 2"),
         ({"problems": [("warning", "duplicate")]}, ""),
     ],
 )

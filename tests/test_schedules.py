@@ -51,10 +51,10 @@ def test_plateau_watches_the_training_loss_where_nobody_validates():
     [
         ("step", {"evry": 3}, "schedule 'step' has no option 'evry'.*'every'"),
         ("step", {"start": 0}, "start is 0; give a whole number from 1"),
-        ("exponential", {"factor": 0}, "factor is 0; give a number above 0"),
+        ("exponential", {"factor": 0}, "factor is 0.0; give a number above 0"),
         ("plateau", {"patience": 1.5}, "patience is 1.5"),
         ("constant", {"factor": 0.1}, "schedule 'constant' has no option"),
-        ("cosine", {"floor": 0}, "floor is 0; give a number above 0"),
+        ("cosine", {"floor": 0}, "floor is 0.0; give a number above 0"),
         ("cosine", {"warm_up": 9, "epochs": 9}, "warm_up is 9, but .* has 9 epochs"),
         ("cosine", {"warm_up": 0}, "warm_up is 0; give a whole number from 1"),
     ],

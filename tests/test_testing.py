@@ -133,6 +133,38 @@ def test_without_such_a_run_there_is_an_error_that_says_how_to_make_it(
     assert "02_train" in message and name in message.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"model": "svm", "epochs": 7}, "svm .* no use for epochs"),
+        ({"model": "svm", "model_options": {"dropout": 1}}, "svm has no option 'drop"),
+        ({"model": "timnet", "model_options": {"filtres": 3}}, "mean 'filters'"),
+    ],
+)
+def test_what_02_would_refuse_is_not_looked_for(workspace, given, message):
+    with pytest.raises(ValueError, match=message):
+        choose(workspace, corpus="TINY", **given)
+
+
+def test_defaults_of_a_system_without_epochs_fit(tmp_path):
+    """02 takes `-p model majority -p epochs 0`, so 03 finds that run."""
+    data = tiny_features()
+    cfg = parameters(tmp_path, model="majority", folds=3, epochs=0)
+    plan = training.Plan(training.resolve(cfg, data), training.make_folds(cfg, data))
+    training.train_seeds([plan], data, cfg.folders, device=CPU, verbose=0)
+    given = {"corpus": "TINY", "model": "majority", "epochs": 0, "learning_rate": 1e-3}
+    assert choose(tmp_path, **given)[0].startswith("TINY-majority")
+    with pytest.raises(FileNotFoundError, match="folds 3"):
+        choose(tmp_path, corpus="TINY", folds=0)  # the protocol's own: six speakers
+
+
+def test_a_copied_folder_is_not_taken_for_a_run(run):
+    copy = run.results.with_name(run.run_id + "-copy")
+    shutil.copytree(run.results, copy)
+    root = run.workspace.root
+    assert choose(root, corpus="TINY", protocol="speaker", seed=46)[0] == run.run_id
+
+
 def test_a_run_can_be_named_and_must_be_what_else_is_asked_for(workspace):
     oldest = next(workspace.glob("Results/*-s47-*")).name
     assert choose(workspace, run_id=oldest)[0] == oldest
@@ -374,11 +406,11 @@ def test_an_honest_run_has_no_caveats():
         (
             document(["a"], ["b"], audit={"problems": [problem("error", "silent", 2)]}),
             "errors ignored: silent 2",
-            "1 errors in the audio were ignored: X is so.",
+            "that were ignored (1): X is so.",
         ),
         (
             document(["a"], ["b"], audit={"problems": [problem("warning", "rate", 9)]}),
-            "audio warnings: rate 9",
+            "data warnings: rate 9",
             "X is so.",
         ),
         (

@@ -8,6 +8,7 @@ from pathlib import Path
 from lib.corpora import custom
 from lib.corpora.base import Corpus
 from lib.corpora.builtin import BUILT_IN
+from lib.paths import DATASETS, located
 
 
 def names(datasets: Path | None = None) -> tuple[str, ...]:
@@ -28,7 +29,8 @@ def get(name: str, datasets: Path | None = None) -> Corpus:
 
     Args:
         name: E.g. "EMODB", or the name of a registered corpus of one's own.
-        datasets: Folder of the corpora, where registered ones are looked up.
+        datasets: Folder of the corpora, where registered ones are looked up; None
+            is the workbook's own.
 
     Returns:
         The corpus.
@@ -39,9 +41,10 @@ def get(name: str, datasets: Path | None = None) -> Corpus:
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
-    if datasets is not None and name in custom.registered(datasets):
+    datasets = located(datasets or DATASETS)
+    if name in custom.registered(datasets):
         return custom.load(name, datasets)
-    if datasets is not None and custom.is_unregistered(name, datasets):
+    if custom.is_unregistered(name, datasets):
         folder = Path(datasets) / name
         raise ValueError(
             f"{folder} holds audio, but was never registered as a corpus. Register "

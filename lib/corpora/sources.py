@@ -72,9 +72,9 @@ def _read_folder(folder: Path, pattern: str) -> tuple[list[Utterance], list[str]
         if len(file.parts) > 1:
             labels.append(file.parts[0])
             speakers += [speaker] if speaker else []
-            key = str(file.with_suffix(""))
+            key = str(PurePosixPath(path).with_suffix(""))
             tags = Tags(tidy(file.parts[0]), tidy(speaker), "", "", key)
-            utterances.append(Utterance(folder / file, str(file), tags))
+            utterances.append(Utterance(folder / file, path, tags))
     bare = [file for file in audio if len(file.parts) == 1]
     foreign = [file for file in files if is_other_audio(file, own=True)]
     return utterances, [

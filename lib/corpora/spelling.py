@@ -7,6 +7,11 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+# Apostrophes and dashes that a word processor puts in place of the plain ones.
+_TYPOGRAPHIC = dict.fromkeys(map(ord, "‘’ʼ`´"), "'")
+_TYPOGRAPHIC |= dict.fromkeys(map(ord, "‐‑‒–—−"), "-")
+# Their letters look alike.
+_SCRIPTS = ("LATIN", "CYRILLIC", "GREEK")
 _INVISIBLE = frozenset(("Cc", "Cf"))
 
 
@@ -23,6 +28,8 @@ def tidy(text: str) -> str:
 def folded(name: str) -> str:
     """Return what all spellings of a name have in common: "01" and "1", both "1"."""
     plain = unicodedata.normalize("NFKC", tidy(name)).casefold()
+    plain = plain.translate(_TYPOGRAPHIC).strip(".,;:!?'\" ")
+    plain = re.sub(r"(?<=[^\W\d])\s+(?=\d)", "", plain)
     plain = re.sub(r"(?<=\w)[\s-]+(?=\w)", " ", plain.replace("_", " "))
     plain = re.sub(r"(?<![\d.])0+(?=\d)", "", plain)
     return re.sub(r"(?<=\d)\.0+$", "", plain).strip()
@@ -41,9 +48,18 @@ def spelt_differently(kind: str, names: Iterable[str]) -> list[str]:
         # A representation shows characters that cannot be seen.
         spellings[folded(name)].append(f"{name!r} ({counted[name]})")
     alike = [" and ".join(group) for group in spellings.values() if len(group) > 1]
-    if not alike:
-        return []
+    mixed = [ascii(name) for name in sorted(counted) if len(_scripts(name)) > 1]
     return [
-        f"{kind} that differ only in spelling: {'; '.join(alike)}. Write each in one "
-        "way."
+        f"{kind} that {what}: {'; '.join(found)}. Write each in one way."
+        for what, found in (
+            ("differ only in spelling", alike),
+            ("mix letters of several scripts, which look alike", mixed),
+        )
+        if found
     ]
+
+
+def _scripts(name: str) -> set[str]:
+    """Return which of the scripts that look alike the letters of a name are of."""
+    scripts = {unicodedata.name(letter, "").split(" ")[0] for letter in name}
+    return scripts & set(_SCRIPTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -37,7 +36,7 @@ def check_registration(
         faults.append(f"The name {name!r} belongs to a corpus that is built in.")
     shortest, longest = CLIP_SECONDS
     if clip_seconds is not None and not (
-        math.isfinite(clip_seconds) and shortest <= clip_seconds <= longest
+        type(clip_seconds) in (int, float) and shortest <= clip_seconds <= longest
     ):
         faults.append(
             f"clip_seconds is {clip_seconds}; it must lie between {shortest} and "

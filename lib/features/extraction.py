@@ -406,7 +406,9 @@ def obtain(cfg: config.Parameters) -> tuple[Corpus, FeatureSet]:
                 f"features '{OFFICIAL}' are the authors' own arrays and have no "
                 "feature_options; leave them out"
             )
-        return corpus, load(feature_path(folder, corpus.name, OFFICIAL))
+        features = load(feature_path(folder, corpus.name, OFFICIAL))
+        _require_of(features, corpus, OFFICIAL)
+        return corpus, features
     audio = datasets / corpus.name
     if corpus.synthetic:
         corpora.demo.generate(audio, verbose=cfg.verbose)
@@ -414,7 +416,9 @@ def obtain(cfg: config.Parameters) -> tuple[Corpus, FeatureSet]:
         name = preset_name(cfg.feature_preset, cfg.feature_options)
         target = feature_path(folder, corpus.name, name)
         if read_about(target) is not None:
-            return corpus, _without_audio(cfg, target)
+            features = _without_audio(cfg, target)
+            _require_of(features, corpus, name)
+            return corpus, features
     report = corpora.check(
         corpus,
         audio,
@@ -430,6 +434,23 @@ def audio_paths(cfg: config.Parameters, corpus: Corpus) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     return {item.file: item.path for item in corpora.find(corpus, folder)[0]}
+
+
+def _require_of(features: FeatureSet, corpus: Corpus, name: str) -> None:
+    """Raise ValueError unless a feature file is what its name says."""
+    about, clips = features.about, len(features)
+    known = (about["corpus"], about["features"], list(about["labels"]))
+    settings = about["settings"]
+    if settings is not None:
+        length = clip_length(FrontEnd(**settings), corpus)
+        known += (about["clip_samples"] == length,)
+    wanted = (corpus.name, name, list(corpus.labels), True)[: len(known)]
+    if known != wanted or len(features.content) != clips:
+        raise ValueError(
+            f"the feature file of {corpus.name} and '{name}' holds {about['corpus']} "
+            f"by '{about['features']}', or clips of another length or other labels; "
+            "make it again with 01_preprocess, where the audio is"
+        )
 
 
 def _without_audio(cfg: config.Parameters, target: Path) -> FeatureSet:

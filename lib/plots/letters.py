@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 import matplotlib.pyplot as plt
@@ -39,6 +40,8 @@ def _take_fonts(letters: set[str], texts: list[Text]) -> None:
     if not letters:
         return
     searched = letters - _without_font
+    # It tells of every family that has no bold type.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     for family in sorted({font.name for font in fontManager.ttflist}):
         rest = _lacking(searched, family)
         # The last resort has a box for every letter.

@@ -121,7 +121,7 @@ def _reasons(pair: Mapping[str, Any]) -> list[str]:
         for mark in (pair.get("warning") or "").split("; ")
         if mark.startswith("errors ignored")
         or mark.endswith(" clips")
-        or (mark.startswith("audio warnings") and any(k in mark for k in _OTHER_AUDIO))
+        or (mark.startswith("data warnings") and any(k in mark for k in _OTHER_AUDIO))
     ]
     if pair.get("kind", "trained") != "trained":
         return [*found, f"{pair['kind']}: not trained here"]

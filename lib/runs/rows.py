@@ -192,7 +192,9 @@ def caveats(document: Mapping[str, Any]) -> dict[str, str]:
     said |= _audio_caveats(document.get("data", {}))
     pooled = document.get("metrics", {}).get("pooled", {})
     if pooled.get("interval", {}).get("reliable") is False:
-        said["interval indicative only"] = "The interval rests on too few speakers."
+        said["interval indicative only"] = (
+            "The interval is indicative only: speakers are too few, or not known."
+        )
     return said
 
 
@@ -210,14 +212,20 @@ def _audio_caveats(data: Mapping[str, Any]) -> dict[str, str]:
     by_severity = {"error": [], "warning": []}
     for problem in audit["problems"]:
         by_severity[problem["severity"]].append(problem)
-    for severity, mark in (("error", "errors ignored"), ("warning", "audio warnings")):
+    for severity, mark in (("error", "errors ignored"), ("warning", "data warnings")):
         if found := by_severity[severity]:
-            kinds = ", ".join(f"{p['kind']} {p['files']}" for p in found)
+            counts = {}
+            for problem in found:
+                kind = problem["kind"]
+                counts[kind] = counts.get(kind, 0) + problem["files"]
+            kinds = ", ".join(
+                f"{kind} {n}" if n else kind for kind, n in counts.items()
+            )
             told = " ".join(problem["message"] for problem in found)
             heading = (
-                f"{len(found)} errors in the audio were ignored"
+                f"Errors of the data that were ignored ({len(found)})"
                 if severity == "error"
-                else f"The audio has {len(found)} warnings"
+                else f"Warnings about the data ({len(found)})"
             )
             said[f"{mark}: {kinds}"] = f"{heading}: {told}"
     whole = audit["expected"] or audit["found"]

@@ -88,14 +88,25 @@ def resolve_augmentation(cfg: config.Parameters) -> dict[str, Any]:
     """Return the options of the augmentation, the defaults filled in.
 
     Raises:
-        ValueError: For an unknown option, or options without an augmentation.
+        ValueError: For an unknown option, a wrong value, or options without an
+            augmentation.
     """
-    chosen, what = cfg.augmentation_options, f"augmentation '{cfg.augmentation}'"
-    if cfg.augmentation == "cepstrum":
-        return config.with_defaults(what, _cepstrum, chosen)
-    if cfg.augmentation == "waveform":
-        return config.with_defaults(what, _waveform, chosen)
-    return config.with_defaults(what, _none, chosen)
+    function, known = {
+        "cepstrum": (_cepstrum, augment.CEPSTRUM),
+        "waveform": (_waveform, augment.WAVEFORM),
+        "none": (_none, {}),
+    }[cfg.augmentation]
+    what = f"augmentation '{cfg.augmentation}'"
+    options = config.with_defaults(what, function, cfg.augmentation_options)
+    if "transforms" in options:
+        augment.require_known(options["transforms"], known)
+    probability = options.get("probability", 1)
+    number = isinstance(probability, int | float) and type(probability) is not bool
+    if not number or not 0 < probability <= 1:
+        raise ValueError(
+            f"{what}: probability is {probability!r}; give a number above 0, up to 1"
+        )
+    return options
 
 
 def _none() -> None: ...

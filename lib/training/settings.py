@@ -29,9 +29,15 @@ def resolve(cfg: config.Parameters, features: FeatureSet) -> dict[str, Any]:
             the average of the weights.
     """
     folds = make_folds(cfg, features)
-    _require_use(cfg)
+    require_use(cfg)
+    if cfg.augmentation == "cepstrum" and features.x.shape[-2] == 1:
+        raise ValueError(
+            "augmentation 'cepstrum' alters coefficients along time, and these "
+            "features have one frame a clip; leave it out"
+        )
     if not SYSTEMS[cfg.model].fit:
         _require_validation(cfg)
+        _require_time_to_stop(cfg)
         _require_many_steps(cfg, folds)
     return {
         "corpus": features.about["corpus"],
@@ -51,8 +57,13 @@ def resolve(cfg: config.Parameters, features: FeatureSet) -> dict[str, Any]:
     }
 
 
-def _require_use(cfg: config.Parameters) -> None:
-    """Raise ValueError for a given parameter that would change nothing."""
+def require_use(cfg: config.Parameters) -> None:
+    """Raise ValueError for an option or parameter that the system has no use for."""
+    own = models.options(cfg.model)
+    for name in cfg.model_options:
+        if name not in own:
+            hint = config.did_you_mean(name, own)
+            raise ValueError(f"model_options: {cfg.model} has no option '{name}'{hint}")
     if not SYSTEMS[cfg.model].fit:
         return
     default = config.Parameters()
@@ -81,6 +92,15 @@ def _require_validation(cfg: config.Parameters) -> None:
         )
 
 
+def _require_time_to_stop(cfg: config.Parameters) -> None:
+    """Raise ValueError if training ends before it could stop early."""
+    if cfg.early_stopping >= cfg.epochs_in_force:
+        raise ValueError(
+            f"early_stopping {cfg.early_stopping} with {cfg.epochs_in_force} epochs "
+            "can never stop anything; lower it, or set it to 0"
+        )
+
+
 def _require_many_steps(cfg: config.Parameters, folds: Sequence[Fold]) -> None:
     """Raise ValueError if the average of the weights would be that of a beginner.
 
@@ -103,10 +123,6 @@ def _require_many_steps(cfg: config.Parameters, folds: Sequence[Fold]) -> None:
 def _model_options(cfg: config.Parameters, features: FeatureSet) -> dict[str, Any]:
     """Return all options of the system: its own, the corpus's, then the user's."""
     own = models.options(cfg.model)
-    for name in cfg.model_options:
-        if name not in own:
-            hint = config.did_you_mean(name, own)
-            raise ValueError(f"model_options: {cfg.model} has no option '{name}'{hint}")
     if "dilations" in own:
         own |= {"dilations": features.about["dilations"]}
     return own | {
@@ -125,9 +141,7 @@ def _training_settings(cfg: config.Parameters) -> dict[str, Any]:
         "beta_2": cfg.beta_2,
         "epsilon": cfg.epsilon,
         "schedule": cfg.schedule,
-        "schedule_options": schedules.resolved_options(
-            cfg.schedule, cfg.schedule_options, cfg.epochs_in_force
-        ),
+        "schedule_options": _schedule_options(cfg),
         "early_stopping": cfg.early_stopping,
         "weight_average": cfg.weight_average,
         "label_smoothing": cfg.label_smoothing,
@@ -135,6 +149,27 @@ def _training_settings(cfg: config.Parameters) -> dict[str, Any]:
         "loss_options": losses.resolved_options(cfg.loss, cfg.loss_options),
     }
     return dict.fromkeys(settings) if SYSTEMS[cfg.model].fit else settings
+
+
+def _schedule_options(cfg: config.Parameters) -> dict[str, Any]:
+    """Return the options of the schedule, which has to change something.
+
+    Raises:
+        ValueError: For a wrong option, or a schedule without effect.
+    """
+    epochs = cfg.epochs_in_force
+    options = schedules.resolved_options(cfg.schedule, cfg.schedule_options, epochs)
+    # One that watches the loss has no effect if it waits until the end.
+    idle = options.get("patience", 0) >= epochs
+    if cfg.schedule in ("step", "exponential", "cosine"):
+        share = schedules.SCHEDULES[cfg.schedule](**options)
+        idle = all(share(epoch, []) == 1 for epoch in range(1, epochs + 1))
+    if idle:
+        raise ValueError(
+            f"schedule '{cfg.schedule}' with {options} changes nothing in {epochs} "
+            "epochs; change its options, or leave it out"
+        )
+    return options
 
 
 def make_folds(cfg: config.Parameters, features: FeatureSet) -> list[Fold]:

@@ -24,7 +24,7 @@ from lib.runs import RunFolders, manifest
 from lib.systems import SYSTEMS
 from lib.training.clips import predict_utterances
 from lib.training.record import describe_data, describe_fold, write_outcomes
-from lib.training.settings import make_folds
+from lib.training.settings import make_folds, require_use
 
 OFFICIAL = "official weights"  # what the manifest calls a test of such weights
 _OF_OFFICIAL = frozenset(("corpus", "features", "protocol", "folds", "seed", "model"))
@@ -70,6 +70,11 @@ def open_run(cfg: config.Parameters, device: Device) -> OpenedRun:
         folders = official_run(cfg, features, make_folds(cfg, features), device=device)
         chosen = f"{folders.run_id}: the official weights in {cfg.weights_dir}"
     else:
+        if cfg.overwrite:
+            raise ValueError(
+                "overwrite tests official weights again; a trained run is made anew by "
+                "02_train with overwrite=True"
+            )
         if cfg.weights_format:
             raise ValueError("weights_format without weights_dir: give the folder too")
         folders, chosen = find_run(cfg)
@@ -97,6 +102,8 @@ def find_run(cfg: config.Parameters) -> tuple[RunFolders, str]:
         ValueError: If the named run is not there, not finished, or another one than
             the other parameters ask for.
     """
+    if "model" in cfg.given:
+        require_use(cfg)
     results = cfg.folders.results
     table = runs.table.load_runs(results)
     asked = sorted(config.DECIDE_A_RUN & cfg.given)
@@ -143,7 +150,7 @@ def _differences(
         wanted = json.loads(json.dumps(getattr(cfg, name)))
         has = known.get(name)
         if name == "features":
-            own = wanted or SYSTEMS[known["model"]].features
+            own = wanted or getattr(SYSTEMS.get(known["model"]), "features", "")
             changed = "feature_options" in names and has.rpartition("-")[0] == own
             same = has == own or changed
         elif has is None and name in config.TRAINING:
@@ -177,7 +184,8 @@ def _what_was_open(run_id: str, fits: Sequence[tuple[Any, Mapping[str, Any]]]) -
         return f"{run_id}, the only finished run that fits"
     values: dict[str, set[str]] = {}
     for _, document in fits:
-        for name in sorted(config.DECIDE_A_RUN & set(document["config"])):
+        names = {*config.DECIDE_A_RUN, "clip_samples"} & set(document["config"])
+        for name in sorted(names):
             values.setdefault(name, set()).add(str(document["config"][name]))
     differ = [
         f"{name} ({', '.join(sorted(found))})"
@@ -186,7 +194,8 @@ def _what_was_open(run_id: str, fits: Sequence[tuple[Any, Mapping[str, Any]]]) -
     ]
     return (
         f"{run_id}, the newest of {len(fits)} finished runs that fit; left open: "
-        f"{', '.join(differ) or 'the recordings'}. Set it, or run_id, to choose another"
+        f"{', '.join(differ) or 'the recordings, labels or speakers'}. Set one of "
+        "them, or run_id, to choose another"
     )
 
 
