@@ -433,7 +433,8 @@ def _require_folds(folds: int, least: int, most: int, what: str) -> None:
     """Raise ValueError, with what `folds` may be, if it is something else."""
     if least <= folds <= most:
         return
-    way_out = f"set `folds` to a number from {least} to {most}"
+    allowed = f"a number from {least} to {most}" if least < most else least
+    way_out = f"set `folds` to {allowed}"
     if most < least:
         way_out = "use another protocol"
     raise ValueError(f"cannot split {most} {what} into {folds} folds; {way_out}")

@@ -189,5 +189,6 @@ def purities(
 def _require_points(z: np.ndarray) -> None:
     if len(z) < FEWEST_POINTS:
         raise ValueError(
-            f"{len(z)} points are too few for a picture; {FEWEST_POINTS} are needed"
+            f"{len(z)} points are too few for a picture; {FEWEST_POINTS} are needed. "
+            "Take a protocol with fewer folds, or more data."
         )

@@ -242,7 +242,7 @@ def test_stratified_folds_keep_the_class_shares():
             "stratified",
             rows_of((20, 3), label_names=("a", "b")),
             5,
-            "3 clips .*'b'.* 3 to 3",
+            "3 clips .*'b'.*set `folds` to 3",
         ),
         ("holdout", rows_of((20, 3), label_names=("a", "b")), 0, "'b' has 3: at least"),
         ("nonsense", rows_of((20, 20)), 0, "unknown protocol 'nonsense'"),

@@ -339,8 +339,8 @@ def prepare_checked(
     unusable = clips.index[~clips["usable"]]
     dropped = {
         file: next(
-            (p.message for p in report.errors if file in (p.file, *p.files)),
-            "it cannot be read",
+            (p.kind for p in report.errors if file in (p.file, *p.files)),
+            "unreadable",
         )
         for file in unusable
     }
