@@ -152,11 +152,13 @@ class Fold:
         return [part.tolist() for part in (self.train, self.validation, self.test)]
 
     def __post_init__(self) -> None:
-        if not len(self.train) or not len(self.test):
+        if not len(self.train):
             raise ValueError(
-                f"fold {self.number} has {len(self.train)} training and "
-                f"{len(self.test)} test rows; change `folds`, or the protocol"
+                f"fold {self.number} has no training rows left; use more folds, or "
+                "another protocol"
             )
+        if not len(self.test):
+            raise ValueError(f"fold {self.number} has no test rows; use fewer folds")
         for one, other in (("train", "validation"), ("train", "test")):
             if np.intersect1d(getattr(self, one), getattr(self, other)).size:
                 raise ValueError(f"fold {self.number}: {one} and {other} share rows")
@@ -398,7 +400,7 @@ def speaker_groups(
     names = np.unique(speaker)
     _require_three(len(names), "speakers", "'stratified' (speakers shared)")
     if folds:
-        _require_folds(folds, 3, len(names), "speakers")
+        _require_folds(folds, 2, len(names), "speakers")
     if corpus == "IEMOCAP" and folds in (0, 5):  # its sessions
         sessions = np.array([name[:-1] for name in names])
         return [names[sessions == session] for session in np.unique(sessions)]

@@ -9,6 +9,7 @@ from lib import config, training
 from lib.device import select
 from lib.features import FeatureSet
 from lib.features.store import array_hash
+from lib.systems import SYSTEMS
 
 
 def tiny_features(
@@ -64,8 +65,12 @@ def tiny():
 def small_plan(workspace, data, **given):
     """Return the plan of a small run of TIM-Net, and its parameters."""
     options = {"dilations": 2, "filters": 5}
-    values = {"epochs": 4, "folds": 3, "batch_size": 8, "model_options": options}
-    cfg = config.validated({"workspace": str(workspace)} | values | given)
+    values = {"workspace": str(workspace), "folds": 3}
+    if not SYSTEMS[given.get("model", "timnet")].fit:
+        values |= {"epochs": 4, "batch_size": 8}
+    if "model" not in given:
+        values |= {"model_options": options}
+    cfg = config.validated(values | given)
     resolved = training.resolve(cfg, data)
     return training.Plan(resolved, training.make_folds(cfg, data)), cfg
 

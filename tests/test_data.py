@@ -223,7 +223,7 @@ def test_a_run_on_clips_of_another_length_is_refused(mine):
 
 def unfinished(tmp_path, data, monkeypatch, **given):
     """Train two of three folds; return the plan, the parameters and the folders."""
-    plan, cfg = small_plan(tmp_path, data, model="majority", model_options={}, **given)
+    plan, cfg = small_plan(tmp_path, data, model="majority", **given)
     fit, seen = study.FoldFit.run, []
 
     def cut(self, report):
@@ -242,13 +242,10 @@ def unfinished(tmp_path, data, monkeypatch, **given):
     return plan, cfg, folders
 
 
-SHORT = {"epochs": 0, "batch_size": 0}
-
-
 def test_an_interrupted_run_is_not_left_running_and_remembers_its_attempts(
     tmp_path, tiny, monkeypatch
 ):
-    plan, cfg, folders = unfinished(tmp_path, tiny, monkeypatch, **SHORT)
+    plan, cfg, folders = unfinished(tmp_path, tiny, monkeypatch)
     document = json.loads(folders.manifest.read_text())
     assert (document["status"], document["error"]) == ("failed", "KeyboardInterrupt")
     other = Device("gpu", "another machine", "agrees")
@@ -264,8 +261,8 @@ def test_an_interrupted_run_is_not_left_running_and_remembers_its_attempts(
 
 def test_an_outcome_of_other_rows_is_refused(tmp_path, tiny, monkeypatch):
     """Files of a run under another seed are put into this run's folders."""
-    plan, cfg, folders = unfinished(tmp_path, tiny, monkeypatch, **SHORT)
-    _, _, other = unfinished(tmp_path, tiny, monkeypatch, seed=5, **SHORT)
+    plan, cfg, folders = unfinished(tmp_path, tiny, monkeypatch)
+    _, _, other = unfinished(tmp_path, tiny, monkeypatch, seed=5)
     shutil.copy(other.outcome(1), folders.outcome(1))
     with pytest.raises(ValueError, match="of another run or of other rows.*overwrite"):
         training.train(
@@ -274,7 +271,7 @@ def test_an_outcome_of_other_rows_is_refused(tmp_path, tiny, monkeypatch):
 
 
 def test_a_run_folder_of_other_settings_is_refused(tmp_path, tiny, monkeypatch):
-    plan, cfg, folders = unfinished(tmp_path, tiny, monkeypatch, **SHORT)
+    plan, cfg, folders = unfinished(tmp_path, tiny, monkeypatch)
     document = json.loads(folders.manifest.read_text())
     document["config"]["data_sha256"] = "other"
     folders.manifest.write_text(json.dumps(document))

@@ -365,7 +365,8 @@ def test_reported_runs_reads_what_a_run_leaves(tmp_path):
         "folds": [{"fold": 1, "chosen_on": "validation"}],
     }
     (folder / "run.json").write_text(json.dumps(document))
-    frame = make_predictions(folds=1).assign(file="a.wav", speaker="01", sex="")
+    frame = make_predictions(folds=1).assign(speaker="01", sex="")
+    frame["file"] = [f"{row}.wav" for row in frame.index]
     predictions.write(folder / "predictions.csv", frame)
     (run,) = excel.reported_runs(tmp_path, [folder.name])
     assert (run.corpus, run.chosen_on, run.synthetic) == ("DEMO", "validation", True)

@@ -69,7 +69,7 @@ def test_margin_loss_is_the_capsules_formula(pair):
     ("name", "options", "message"),
     [
         ("focal", {"gama": 1}, "loss 'focal' has no option 'gama'.*'gamma'"),
-        ("focal", {"gamma": -1}, "gamma is -1; give a number from 0"),
+        ("focal", {"gamma": -1}, "gamma is -1.0; give a number from 0"),
         ("focal", {"smooth_twice": 1}, "smooth_twice is 1; give True or False"),
         ("margin", {"present": 1.5}, "present is 1.5; give a number from 0 to 1"),
         ("cross_entropy", {"gamma": 1}, "cross_entropy' has no option 'gamma'"),

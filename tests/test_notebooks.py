@@ -143,7 +143,7 @@ def test_the_head_is_bootstrap_parameters_and_validation(path):
     bootstrap, parameters, validation = cells(path, "code")[:3]
     assert not bootstrap.metadata.get("tags")
     assert "parameters" in parameters.metadata.get("tags", [])
-    assert "from_notebook(globals())" in validation.source
+    assert "from_notebook(globals()" in validation.source
 
 
 @EVERY_NOTEBOOK

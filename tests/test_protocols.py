@@ -234,8 +234,8 @@ def test_stratified_folds_keep_the_class_shares():
         ("paper", rows_of((3, 3)), 10, "6 utterances into 10 folds"),
         ("speaker", rows_of((20, 20), speakers=2), 0, "2 different speakers, and thr"),
         ("speaker", rows_of((20, 20), speakers=2), 2, "2 different speakers, and thr"),
-        ("speaker", rows_of((20, 20), speakers=4), 9, "4 speakers into 9.* 3 to 4"),
-        ("speaker", rows_of((20, 20), speakers=4), 2, "4 speakers into 2.* 3 to 4"),
+        ("speaker", rows_of((20, 20), speakers=4), 9, "4 speakers into 9.* 2 to 4"),
+        ("speaker", rows_of((20, 20), speakers=4), 2, "no training rows.* more folds"),
         ("text", rows_of((20, 20), texts=4), 2, "into 2 folds.* 3 to 4"),
         ("text", rows_of((20, 20), texts=2), 0, "2 different sentences"),
         (

@@ -194,8 +194,8 @@ def _what_was_open(run_id: str, fits: Sequence[tuple[Any, Mapping[str, Any]]]) -
     ]
     return (
         f"{run_id}, the newest of {len(fits)} finished runs that fit; left open: "
-        f"{', '.join(differ) or 'the recordings, labels or speakers'}. Set one of "
-        "them, or run_id, to choose another"
+        f"{', '.join(differ) or 'the recordings, labels or speakers'}. Give a "
+        "parameter, or run_id, to choose another"
     )
 
 
