@@ -46,7 +46,7 @@ def run(shape, name: str, how: str, folds: int, epochs: int) -> tuple[float, flo
     from lib.device import select
 
     with tempfile.TemporaryDirectory() as folder:
-        cfg = config.validated(
+        params = config.validated(
             {
                 "workspace": folder,
                 "corpus": name,
@@ -58,13 +58,13 @@ def run(shape, name: str, how: str, folds: int, epochs: int) -> tuple[float, flo
             }
         )
         data = shape.features()
-        chosen = training.make_folds(cfg, data)[:folds]
+        chosen = training.make_folds(params, data)[:folds]
         begun = time.perf_counter()
         folders = training.train(
-            training.resolve(cfg, data),
+            training.resolve(params, data),
             data,
             chosen,
-            cfg.folders,
+            params.folders,
             device=select("auto"),
             fold_parallel=how,
             verbose=0,

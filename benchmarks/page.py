@@ -319,7 +319,7 @@ def logarithmic(ax, ticks: Sequence[int] = ()) -> None:
 
 def main() -> int:
     """Write page and figure; return the exit status."""
-    from lib.paths import atomic_path, write_text
+    from lib.files import atomic_path, write_text
 
     data = suite.read()
     write_text(PAGE, page(data))

@@ -46,10 +46,10 @@ def scores(parameters: dict, seeds: Sequence[int]) -> dict[int, dict]:
     corpus, data = features.obtain(given[0])
     plans = [
         training.Plan(
-            training.resolve(cfg, data),
-            training.make_folds(cfg, data),
+            training.resolve(params, data),
+            training.make_folds(params, data),
         )
-        for cfg in given
+        for params in given
     ]
     folders = training.train_seeds(
         plans, data, given[0].folders, device=machine, verbose=given[0].verbose

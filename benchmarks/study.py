@@ -32,7 +32,7 @@ def ours(folder: str, epochs: int) -> dict[str, float]:
     from lib import config, training
     from lib.device import select
 
-    cfg = config.validated(
+    params = config.validated(
         {
             "workspace": folder,
             "corpus": CORPUS,
@@ -43,13 +43,13 @@ def ours(folder: str, epochs: int) -> dict[str, float]:
         }
     )
     data = SHAPES[CORPUS].features()
-    machine = select("cpu", side_by_side=cfg.folds_side_by_side)
+    machine = select("cpu", side_by_side=params.folds_side_by_side)
     begun = time.perf_counter()
     training.train(
-        training.resolve(cfg, data),
+        training.resolve(params, data),
         data,
-        training.make_folds(cfg, data),
-        cfg.folders,
+        training.make_folds(params, data),
+        params.folders,
         device=machine,
         verbose=0,
     )

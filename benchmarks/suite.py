@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import fresh
-from lib.paths import write_json
+from lib.files import write_json
 
 RESULTS = fresh.REPOSITORY / "benchmarks" / "results" / "last.json"
 

@@ -109,7 +109,7 @@ def train(
     from lib.device import select
 
     with tempfile.TemporaryDirectory() as folder:
-        cfg = config.validated(
+        params = config.validated(
             {
                 "workspace": folder,
                 "protocol": "speaker",
@@ -120,10 +120,10 @@ def train(
             }
         )
         training.train(
-            training.resolve(cfg, data),
+            training.resolve(params, data),
             data,
-            training.make_folds(cfg, data)[:only],
-            cfg.folders,
-            device=select("cpu", side_by_side=cfg.folds_side_by_side),
+            training.make_folds(params, data)[:only],
+            params.folders,
+            device=select("cpu", side_by_side=params.folds_side_by_side),
             verbose=0,
         )

@@ -26,7 +26,7 @@ from pydantic import (
     ValidationError,
 )
 
-from lib import paths
+from lib import files
 from lib.systems import SYSTEMS
 
 Model = Literal[*SYSTEMS]
@@ -204,9 +204,9 @@ class Parameters(BaseModel):
         return shlex.join(words)
 
     @property
-    def folders(self) -> paths.Workspace:
+    def folders(self) -> files.Workspace:
         """The workspace that `workspace` and `datasets_dir` describe."""
-        return paths.find_workspace(self.workspace, self.datasets_dir)
+        return files.find_workspace(self.workspace, self.datasets_dir)
 
     @property
     def feature_preset(self) -> str:

@@ -70,21 +70,21 @@ def small_plan(workspace, data, **given):
         values |= {"epochs": 4, "batch_size": 8}
     if "model" not in given:
         values |= {"model_options": options}
-    cfg = config.validated(values | given)
-    resolved = training.resolve(cfg, data)
-    return training.Plan(resolved, training.make_folds(cfg, data)), cfg
+    params = config.validated(values | given)
+    resolved = training.resolve(params, data)
+    return training.Plan(resolved, training.make_folds(params, data)), params
 
 
 def small_run(workspace, data, *, overwrite=False, **given):
     """Train a small run of TIM-Net; return its folders."""
-    plan, cfg = small_plan(workspace, data, **given)
+    plan, params = small_plan(workspace, data, **given)
     return training.train(
         plan.configuration,
         data,
         plan.folds,
-        cfg.folders,
+        params.folders,
         device=select("cpu"),
-        fold_parallel=cfg.fold_parallel,
+        fold_parallel=params.fold_parallel,
         overwrite=overwrite,
         verbose=0,
     )

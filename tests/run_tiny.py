@@ -16,12 +16,12 @@ if __name__ == "__main__":
     # A checkpoint after every epoch: more moments at which a cut can hurt.
     fold.CHECKPOINT_SECONDS = 0.0
     data = tiny_features()
-    plan, cfg = small_plan(workspace, data, epochs=epochs)
+    plan, params = small_plan(workspace, data, epochs=epochs)
     folders = training.train(
         plan.configuration,
         data,
         plan.folds,
-        cfg.folders,
+        params.folders,
         device=select("cpu"),
         verbose=2,
     )

@@ -366,7 +366,7 @@ def test_a_run_trains_with_augmentation(tmp_path, tiny, kind, monkeypatch):
         return np.repeat(data.x[:, None] + 0.1, 2, axis=1)
 
     monkeypatch.setattr(features, "augmented_copies", made)
-    cfg = config.validated(
+    params = config.validated(
         {
             "workspace": str(tmp_path),
             "model": "cnn",
@@ -376,22 +376,22 @@ def test_a_run_trains_with_augmentation(tmp_path, tiny, kind, monkeypatch):
             "augmentation": kind,
         }
     )
-    settings = training.resolve(cfg, tiny)
+    settings = training.resolve(params, tiny)
     assert settings["augmentation_options"]["transforms"]
-    folds = training.make_folds(cfg, tiny)
+    folds = training.make_folds(params, tiny)
     from lib.device import select
 
     training.train(
         settings,
         tiny,
         folds,
-        cfg.folders,
+        params.folders,
         device=select("cpu"),
-        augmentation=training.prepare_augmentation(cfg, corpora.get("DEMO"), tiny),
+        augmentation=training.prepare_augmentation(params, corpora.get("DEMO"), tiny),
         verbose=0,
     )
     # Another augmentation is another run.
-    plain = training.resolve(cfg.model_copy(update={"augmentation": "none"}), tiny)
+    plain = training.resolve(params.model_copy(update={"augmentation": "none"}), tiny)
     assert config.make_run_id(plain) != config.make_run_id(settings)
 
 
@@ -407,14 +407,14 @@ def test_pieces_train_and_test_by_utterance(tmp_path):
         x=pieces,
         about=dict(whole.about) | {"x_sha256": store.array_hash(pieces)},
     )
-    cfg = config.validated({"workspace": str(tmp_path), "model": "svm", "folds": 3})
+    params = config.validated({"workspace": str(tmp_path), "model": "svm", "folds": 3})
     from lib.device import select
 
     folders = training.train(
-        training.resolve(cfg, data),
+        training.resolve(params, data),
         data,
-        training.make_folds(cfg, data),
-        cfg.folders,
+        training.make_folds(params, data),
+        params.folders,
         device=select("cpu"),
         verbose=0,
     )
@@ -424,6 +424,6 @@ def test_pieces_train_and_test_by_utterance(tmp_path):
 
 
 def test_options_without_an_augmentation_are_an_error(tiny):
-    cfg = config.validated({"augmentation_options": {"transforms": ["noise"]}})
+    params = config.validated({"augmentation_options": {"transforms": ["noise"]}})
     with pytest.raises(ValueError, match="augmentation 'none' has no option"):
-        training.resolve(cfg, tiny)
+        training.resolve(params, tiny)

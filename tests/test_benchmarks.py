@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from benchmarks import curves, fresh, page, peers, suite
-from lib import paths
-from lib.paths import REPOSITORY, write_json
+from lib import files
+from lib.files import REPOSITORY, write_json
 
 MODULES = {
     "fake_good": "def measure():\n    print('a word')\n    return {'peak_gib': 2.0}\n",
@@ -263,7 +263,7 @@ def test_results_that_were_just_written_do_not_make_the_code_changed(
     git("init", "-q")
     git("add", "-A")
     git("commit", "-q", "-m", "first")
-    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(files, "REPOSITORY", tmp_path)
     monkeypatch.setattr(suite.fresh, "REPOSITORY", tmp_path)
     monkeypatch.setattr(suite, "RESULTS", results)
     results.write_text("2")

@@ -13,7 +13,7 @@ import soundfile
 from papermill.exceptions import PapermillExecutionError
 
 from lib import corpora
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 
 CHAPTERS = ("01_preprocess", "02_train", "03_test", "04_tsne", "05_results")
 

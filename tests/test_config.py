@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lib import config, paths
+from lib import config, files
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_whole_numbers_pass_for_real_ones():
 
 CELL = "corpus: str = 'DEMO'  # corpus\nepochs: int = 0  # epochs\nseed: int = 46"
 TIMED = "get_ipython().run_cell_magic('time', '', {!r})"
-CHECK = "cfg = config.from_notebook(globals())"
+CHECK = "params = config.from_notebook(globals())"
 
 
 def read(*cells, **options):
@@ -166,10 +166,10 @@ def test_given_parameters_can_be_handed_to_papermill_again():
 
 
 def test_the_paper_follows_the_official_hyper_parameters():
-    cfg = config.validated({"corpus": "RAVDESS", "protocol": "paper"})
-    assert cfg.epochs_in_force == 500
-    assert (cfg.batch_size_in_force, cfg.learning_rate) == (64, 1e-3)
-    assert (cfg.beta_1, cfg.beta_2, cfg.label_smoothing) == (0.93, 0.98, 0.1)
+    params = config.validated({"corpus": "RAVDESS", "protocol": "paper"})
+    assert params.epochs_in_force == 500
+    assert (params.batch_size_in_force, params.learning_rate) == (64, 1e-3)
+    assert (params.beta_1, params.beta_2, params.label_smoothing) == (0.93, 0.98, 0.1)
 
 
 def test_a_run_id_depends_on_every_value_and_on_no_order():
@@ -184,7 +184,7 @@ def test_a_run_id_depends_on_every_value_and_on_no_order():
 
 def test_light_rooms_do_not_import_tensorflow():
     code = (
-        "import sys; from lib import config, corpora, metrics, paths, protocols, runs, "
+        "import sys; from lib import config, corpora, metrics, files, protocols, runs, "
         "features; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=paths.REPOSITORY, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=files.REPOSITORY, check=True)

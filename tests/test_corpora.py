@@ -10,7 +10,7 @@ from sklearn.model_selection import KFold
 
 from lib import corpora
 from lib.corpora import ravdess
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 
 SHARED = REPOSITORY.parent / "shared"
 CASIA_SPEAKERS = ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang")
@@ -111,16 +111,16 @@ def whole(request, tmp_path_factory):
 def test_a_whole_copy_has_no_problems_and_the_expected_counts(whole):
     corpus, utterances, problems = whole
     assert problems == []
-    counted = Counter(utterance.tags.label for utterance in utterances)
+    counted = Counter(utterance.label for utterance in utterances)
     assert dict(counted) == dict(corpus.counts)
     assert [counted[label] for label in corpus.labels] == GOLDEN[corpus.name][0]
-    assert len({utterance.tags.key for utterance in utterances}) == len(utterances)
+    assert len({utterance.key for utterance in utterances}) == len(utterances)
 
 
 def test_rows_reproduce_the_published_folds(whole):
     corpus, utterances, _ = whole
     _, folds, seed, supports, first_rows = GOLDEN[corpus.name]
-    y = np.array([corpus.labels.index(u.tags.label) for u in utterances])
+    y = np.array([corpus.labels.index(u.label) for u in utterances])
     assert (np.diff(y) >= 0).all(), "rows must be class-blocked"
     splitter = KFold(folds, shuffle=True, random_state=seed)
     rows = next(splitter.split(y))[1]
@@ -130,7 +130,7 @@ def test_rows_reproduce_the_published_folds(whole):
 
 def test_speakers_and_sexes_are_those_of_the_record(whole):
     corpus, utterances, _ = whole
-    found = {u.tags.speaker: u.tags.sex for u in utterances}
+    found = {u.speaker: u.sex for u in utterances}
     assert found == dict(corpus.sexes)
     assert set(corpus.speakers) == set(found)
 
@@ -138,7 +138,7 @@ def test_speakers_and_sexes_are_those_of_the_record(whole):
 def test_sentences_are_told_apart(whole):
     corpus, utterances, _ = whole
     sentences = {"CASIA": 50, "EMODB": 10, "EMOVO": 14, "RAVDESS": 2, "SAVEE": 30}
-    assert len({u.tags.text for u in utterances}) == sentences[corpus.name]
+    assert len({u.text for u in utterances}) == sentences[corpus.name]
 
 
 def test_emodb_has_the_known_speaker_by_class_matrix():
@@ -305,7 +305,7 @@ def test_a_contradicting_speaker_folder_is_reported(tmp_path, name, file):
 def test_a_contradicting_class_folder_is_a_warning_and_the_name_decides(tmp_path):
     make(tmp_path, ["sad/03a01Wa.wav", "happy/03a01Fa.wav"])
     utterances, problems = corpora.find(corpora.get("EMODB"), tmp_path)
-    assert [u.tags.label for u in utterances] == ["angry", "happy"]
+    assert [u.label for u in utterances] == ["angry", "happy"]
     assert [(p.severity, p.file) for p in problems] == [("warning", "sad/03a01Wa.wav")]
     assert "angry" in problems[0].message and "sad" in problems[0].message
 
@@ -316,7 +316,7 @@ def test_class_folders_give_the_same_rows_as_the_distributed_layout(tmp_path):
     make(tmp_path / "release", savee_files())
     rows = corpora.scan(corpus, tmp_path / "release")
     sorted_copy = tmp_path / "sorted"
-    make(sorted_copy, [f"{u.tags.label}/{u.tags.key}.flac" for u in rows])
+    make(sorted_copy, [f"{u.label}/{u.key}.flac" for u in rows])
     again = corpora.scan(corpus, sorted_copy)
     assert [u.tags for u in again] == [u.tags for u in rows]
 

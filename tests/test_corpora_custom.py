@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lib import corpora, features, paths
+from lib import corpora, features, files
 
 RATE = 8000
 
@@ -125,7 +125,7 @@ def test_tables_as_people_save_them(table, tmp_path, text):
     corpus = corpora.register("TABLE", table, tmp_path)
     assert dict(corpus.counts) == {"anger": 1, "joy": 1} and corpus.speakers == ()
     found, problems = corpora.find(corpus, tmp_path / "TABLE")
-    assert [item.tags.text for item in found] == ["hi", "hi"] and problems == []
+    assert [item.text for item in found] == ["hi", "hi"] and problems == []
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_texts_keep_what_quotes_hold(table, tmp_path, written, read):
     table.write_text(text, encoding="utf-8", newline="")
     corpora.register("TABLE", table, tmp_path)
     found = corpora.scan(corpora.get("TABLE", tmp_path), tmp_path / "TABLE")
-    assert {item.path.name: item.tags.text for item in found}["a.wav"] == read
+    assert {item.path.name: item.text for item in found}["a.wav"] == read
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_snippets_work_from_the_folder_of_the_notebooks(folder, monkeypatch, cap
     (root / "notebooks").mkdir(parents=True)
     (root / "Datasets").mkdir()
     folder.rename(root / "recordings")
-    monkeypatch.setattr(paths, "REPOSITORY", root)
+    monkeypatch.setattr(files, "REPOSITORY", root)
     monkeypatch.setattr(corpora.custom, "DATASETS", root / "Datasets")
     monkeypatch.chdir(root / "notebooks")
     for name, datasets in (("MINE", ()), ("OLD", ("Datasets",))):

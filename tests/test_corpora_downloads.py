@@ -10,7 +10,7 @@ import pytest
 
 from lib import corpora
 from lib.corpora import downloads
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 
 ORIGINALS = {
     f"wav/{key}.wav": f"{key} ".encode() * 40_000 for key in ("03a01Fa", "03a01Wa")
@@ -87,7 +87,7 @@ def test_a_corpus_arrives_whole_and_nothing_else_stays(host, tmp_path):
     assert folder == tmp_path / "EMODB"
     for name, content in ORIGINALS.items():
         assert (folder / name).read_bytes() == content
-    assert [u.tags.label for u in corpora.scan(corpora.get("EMODB"), folder)] == [
+    assert [u.label for u in corpora.scan(corpora.get("EMODB"), folder)] == [
         "angry",
         "happy",
     ]

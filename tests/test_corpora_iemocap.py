@@ -61,7 +61,7 @@ def test_annotations_are_read_in_row_order(tmp_path, nested, suffix):
     write_release(tmp_path / nested, suffix)
     utterances, problems = corpora.find(corpora.get("IEMOCAP"), tmp_path)
     assert problems == []
-    assert [(u.tags.label, u.tags.key) for u in utterances] == [
+    assert [(u.label, u.key) for u in utterances] == [
         ("angry", "Ses01F_impro05_M012"),
         ("angry", "Ses02F_script03_2_F000"),
         ("happy", "Ses01M_script01_1b_F002"),
@@ -82,7 +82,7 @@ def test_sessions_are_found_in_any_case(tmp_path):
 
 def test_speaker_is_the_letter_of_the_last_field_and_text_the_dialogue(tmp_path):
     write_release(tmp_path)
-    rows = {u.tags.key: u.tags for u in corpora.scan(corpora.get("IEMOCAP"), tmp_path)}
+    rows = {u.key: u.tags for u in corpora.scan(corpora.get("IEMOCAP"), tmp_path)}
     facts = {
         "Ses01F_impro05_M012": ("Ses01M", "male", "impro05"),
         "Ses01F_impro05_F000": ("Ses01F", "female", "impro05"),

@@ -11,8 +11,8 @@ import pytest
 from keras import layers, ops
 
 from lib import models
+from lib.files import REPOSITORY
 from lib.models import cost, operations
-from lib.paths import REPOSITORY
 
 
 def network(frames, coefficients, *stack):

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from conftest import small_plan
 
-from lib import config, corpora, features, paths, runs, training
+from lib import config, corpora, features, files, runs, training
 from lib.corpora.expected import expected_utterances
 from lib.device import Device
 from lib.features import extraction
@@ -55,16 +55,16 @@ def parameters(workspace, **given):
     return config.validated(own | {"verbose": 0} | given)
 
 
-def train(cfg):
+def train(params):
     """Train a run as notebook 02 does; return its folders."""
-    _, data = features.obtain(cfg)
+    _, data = features.obtain(params)
     return training.train(
-        training.resolve(cfg, data),
+        training.resolve(params, data),
         data,
-        training.make_folds(cfg, data),
-        cfg.folders,
+        training.make_folds(params, data),
+        params.folders,
         device=CPU,
-        overwrite=cfg.overwrite,
+        overwrite=params.overwrite,
         verbose=0,
     )
 
@@ -113,9 +113,9 @@ def test_corrected_speakers_are_another_run(tmp_path):
 )
 def test_every_input_is_part_of_the_run(mine, change):
     root, table = mine
-    cfg = parameters(root, protocol="stratified", folds=4)
-    _, data = features.obtain(cfg)
-    before = config.make_run_id(training.resolve(cfg, data))
+    params = parameters(root, protocol="stratified", folds=4)
+    _, data = features.obtain(params)
+    before = config.make_run_id(training.resolve(params, data))
     rows = pd.read_csv(table)
     if change == "label":
         rows.loc[0, "label"] = "cross"
@@ -133,8 +133,8 @@ def test_every_input_is_part_of_the_run(mine, change):
     rows.to_csv(table, index=False)
     seconds = 0.3 if change == "clip length" else 0.6
     corpora.register("MINE", table, root / "Datasets", clip_seconds=seconds)
-    _, data = features.obtain(cfg)
-    assert config.make_run_id(training.resolve(cfg, data)) != before
+    _, data = features.obtain(params)
+    assert config.make_run_id(training.resolve(params, data)) != before
     if change == "clip length":
         assert data.x.shape[1] == 1 + int(0.3 * 22_050) // 512
 
@@ -146,16 +146,16 @@ def test_the_same_recordings_elsewhere_are_the_same_run(mine, tmp_path_factory):
     corpora.register("MINE", table, other / "Datasets")
     ids = []
     for folder in (root, other):
-        cfg = parameters(folder, protocol="paper", folds=3)
-        _, data = features.obtain(cfg)
-        ids.append(config.make_run_id(training.resolve(cfg, data)))
+        params = parameters(folder, protocol="paper", folds=3)
+        _, data = features.obtain(params)
+        ids.append(config.make_run_id(training.resolve(params, data)))
     assert ids[0] == ids[1]
 
 
 def test_the_rows_of_the_folds_are_part_of_the_run(tiny):
-    cfg = config.validated({"folds": 3, "protocol": "paper"})
-    kept = training.resolve(cfg, tiny)
-    folds = training.make_folds(cfg, tiny)
+    params = config.validated({"folds": 3, "protocol": "paper"})
+    kept = training.resolve(params, tiny)
+    folds = training.make_folds(params, tiny)
     rows = [[part.tolist() for part in (f.train, f.validation, f.test)] for f in folds]
     assert kept["folds_sha256"] == config.digest(rows, length=64)
 
@@ -205,7 +205,7 @@ def test_a_feature_file_with_other_arrays_is_made_again(mine, name):
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files}
     arrays[name] = arrays[name][::-1]
-    paths.write_npz(path, arrays)
+    files.write_npz(path, arrays)
     _, again = features.obtain(parameters(root))
     np.testing.assert_array_equal(getattr(again, name), getattr(honest, name))
 
@@ -223,7 +223,7 @@ def test_a_run_on_clips_of_another_length_is_refused(mine):
 
 def unfinished(tmp_path, data, monkeypatch, **given):
     """Train two of three folds; return the plan, the parameters and the folders."""
-    plan, cfg = small_plan(tmp_path, data, model="majority", **given)
+    plan, params = small_plan(tmp_path, data, model="majority", **given)
     fit, seen = study.FoldFit.run, []
 
     def cut(self, report):
@@ -235,22 +235,22 @@ def unfinished(tmp_path, data, monkeypatch, **given):
     monkeypatch.setattr(study.FoldFit, "run", cut)
     with pytest.raises(KeyboardInterrupt):
         training.train(
-            plan.configuration, data, plan.folds, cfg.folders, device=CPU, verbose=0
+            plan.configuration, data, plan.folds, params.folders, device=CPU, verbose=0
         )
     monkeypatch.setattr(study.FoldFit, "run", fit)
-    folders = runs.RunFolders(cfg.folders, config.make_run_id(plan.configuration))
-    return plan, cfg, folders
+    folders = runs.RunFolders(params.folders, config.make_run_id(plan.configuration))
+    return plan, params, folders
 
 
 def test_an_interrupted_run_is_not_left_running_and_remembers_its_attempts(
     tmp_path, tiny, monkeypatch
 ):
-    plan, cfg, folders = unfinished(tmp_path, tiny, monkeypatch)
+    plan, params, folders = unfinished(tmp_path, tiny, monkeypatch)
     document = json.loads(folders.manifest.read_text())
     assert (document["status"], document["error"]) == ("failed", "KeyboardInterrupt")
     other = Device("gpu", "another machine", "agrees")
     training.train(
-        plan.configuration, tiny, plan.folds, cfg.folders, device=other, verbose=0
+        plan.configuration, tiny, plan.folds, params.folders, device=other, verbose=0
     )
     document = json.loads(folders.manifest.read_text())
     assert document["status"] == "done"
@@ -261,23 +261,23 @@ def test_an_interrupted_run_is_not_left_running_and_remembers_its_attempts(
 
 def test_an_outcome_of_other_rows_is_refused(tmp_path, tiny, monkeypatch):
     """Files of a run under another seed are put into this run's folders."""
-    plan, cfg, folders = unfinished(tmp_path, tiny, monkeypatch)
+    plan, params, folders = unfinished(tmp_path, tiny, monkeypatch)
     _, _, other = unfinished(tmp_path, tiny, monkeypatch, seed=5)
     shutil.copy(other.outcome(1), folders.outcome(1))
     with pytest.raises(ValueError, match="of another run or of other rows.*overwrite"):
         training.train(
-            plan.configuration, tiny, plan.folds, cfg.folders, device=CPU, verbose=0
+            plan.configuration, tiny, plan.folds, params.folders, device=CPU, verbose=0
         )
 
 
 def test_a_run_folder_of_other_settings_is_refused(tmp_path, tiny, monkeypatch):
-    plan, cfg, folders = unfinished(tmp_path, tiny, monkeypatch)
+    plan, params, folders = unfinished(tmp_path, tiny, monkeypatch)
     document = json.loads(folders.manifest.read_text())
     document["config"]["data_sha256"] = "other"
     folders.manifest.write_text(json.dumps(document))
     with pytest.raises(ValueError, match="other settings or data.*overwrite"):
         training.train(
-            plan.configuration, tiny, plan.folds, cfg.folders, device=CPU, verbose=0
+            plan.configuration, tiny, plan.folds, params.folders, device=CPU, verbose=0
         )
 
 
@@ -454,7 +454,7 @@ def test_labels_by_file_are_the_true_ones_in_the_predictions(mine):
 def test_the_copies_of_a_corpus_outside_the_datasets_are_made(mine):
     root, _ = mine
     chosen = {"augmentation_options": {"transforms": ["reversal"]}}
-    cfg = parameters(root, augmentation="waveform", **chosen)
-    corpus, data = features.obtain(cfg)
-    made = training.prepare_augmentation(cfg, corpus, data)
+    params = parameters(root, augmentation="waveform", **chosen)
+    corpus, data = features.obtain(params)
+    made = training.prepare_augmentation(params, corpus, data)
     assert made.copies.shape[0] == len(data)

@@ -15,7 +15,7 @@ from lib import corpora
 from lib.corpora import audio_checks, checksums, expected
 from lib.corpora.base import Problem
 from lib.corpora.report import Report, count_table
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 
 SHARED = REPOSITORY.parent / "shared"
 RATE = 16_000

@@ -17,7 +17,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 
 REQUIREMENTS = REPOSITORY / "requirements"
 TENSORFLOW = {"tensorflow", "tensorflow-cpu"}

@@ -20,7 +20,7 @@ from lib import corpora, features
 from lib.corpora.base import Corpus, Tags, Utterance
 from lib.features import egemaps, extraction, scratch, signal
 from lib.features.official import read_official
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 
 STEP = 2.0**-23  # between neighbouring numbers of single precision, relative
 ORACLES = REPOSITORY.parent / "shared" / "oracles" / "oracle_RAVDE.npz"

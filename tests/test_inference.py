@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from lib import corpora, features, inference, models
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 
 SETTINGS = features.front_end("timnet")
 LENGTH = 22_050

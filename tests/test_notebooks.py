@@ -14,7 +14,7 @@ import pytest
 from nbformat import NotebookNode
 
 from lib import config
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 from lib.tools import render
 
 COURSE = (

@@ -8,7 +8,7 @@ import pytest
 
 from lib import config, features, runs, training
 from lib.device import select
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 
 SHARED = REPOSITORY.parent / "shared"
 CORPORA = SHARED / "corpora"
@@ -28,7 +28,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def tested(tmp_path_factory):
     """Return features, predictions and manifest of the official weights."""
-    cfg = config.validated(
+    params = config.validated(
         {
             "workspace": str(tmp_path_factory.mktemp("official")),
             "datasets_dir": str(CORPORA),
@@ -41,9 +41,9 @@ def tested(tmp_path_factory):
             "verbose": 0,
         }
     )
-    _, data = features.obtain(cfg)
-    folds = training.make_folds(cfg, data)
-    folders = training.official_run(cfg, data, folds, device=select("cpu"))
+    _, data = features.obtain(params)
+    folds = training.make_folds(params, data)
+    folders = training.official_run(params, data, folds, device=select("cpu"))
     with np.load(folders.embeddings) as saved:
         embeddings = saved["z"]
     table = runs.predictions.read(folders.predictions)

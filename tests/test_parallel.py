@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import folds
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 from lib.systems import SYSTEMS
 from lib.training import parallel
 from lib.training.clips import Augmentation

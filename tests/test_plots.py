@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 
-from lib import corpora, metrics, paths, plots, protocols
+from lib import corpora, files, metrics, plots, protocols
 from lib.plots.look import EMOTION_COLOURS, ROLE_COLOURS, spread
 
 matplotlib.use("Agg")
@@ -674,4 +674,4 @@ def test_plots_do_not_import_tensorflow():
         "import sys; from lib import metrics, plots; "
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=paths.REPOSITORY, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=files.REPOSITORY, check=True)

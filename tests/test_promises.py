@@ -53,16 +53,16 @@ def features_of(y, x):
 def trained(workspace, data, **given):
     """Return the parameters' folds, and the folders of the run that they ask for."""
     values = {"workspace": str(workspace), "folds": 3, "fold_parallel": "off"}
-    cfg = config.validated(values | given)
-    folds = training.make_folds(cfg, data)
+    params = config.validated(values | given)
+    folds = training.make_folds(params, data)
     folders = training.train(
-        training.resolve(cfg, data),
+        training.resolve(params, data),
         data,
         folds,
-        cfg.folders,
+        params.folders,
         device=select("cpu"),
-        augmentation=training.prepare_augmentation(cfg, None, data),
-        fold_parallel=cfg.fold_parallel,
+        augmentation=training.prepare_augmentation(params, None, data),
+        fold_parallel=params.fold_parallel,
         verbose=0,
     )
     return folds, folders
@@ -268,8 +268,8 @@ def test_a_loss_called_without_options_has_the_published_ones(name, published):
 
 
 def test_omega_0_is_25_unless_it_is_given():
-    cfg = config.validated({"model": "cktim", "folds": 3})
-    settings = training.resolve(cfg, tiny_features())
+    params = config.validated({"model": "cktim", "folds": 3})
+    settings = training.resolve(params, tiny_features())
     assert settings["model_options"]["omega_0"] == 25.0
     assert KernelGenerator(6, 3).settings["omega_0"] == 25.0
     network = models.build_model("cktim", (12, 3), 2, blocks=1, filters=4)

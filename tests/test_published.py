@@ -7,7 +7,7 @@ from conftest import tiny_features
 from test_table import make_manifest
 
 from lib import config, corpora, features, protocols, training
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 from lib.runs import published, table
 
 RECIPES = REPOSITORY / "notebooks" / "recipes"
@@ -275,15 +275,15 @@ def make_leaderboard(tmp_path, file, **changes):
     own = ("kind", "data")
     document = {name: changes.pop(name) for name in own if name in changes}
     document["synthetic"] = changes.pop("synthetic", False)
-    cfg = config.validated(given | changes | {"model_options": options})
+    params = config.validated(given | changes | {"model_options": options})
     data = tiny_features()
-    preset = cfg.feature_preset, cfg.feature_options
-    data.about["corpus"] = cfg.corpus
+    preset = params.feature_preset, params.feature_options
+    data.about["corpus"] = params.corpus
     data.about["features"] = "timnet_official"
-    if cfg.features != "timnet_official":
+    if params.features != "timnet_official":
         data.about["features"] = features.preset_name(*preset)
         data.about["settings"] = vars(features.front_end(*preset))
-    document["config"] = training.resolve(cfg, data)
+    document["config"] = training.resolve(params, data)
     run = make_manifest("mine") | document
     run["metrics"]["mean"] = {"uar": 0.8719, "war": 0.8828}
     (tmp_path / "mine").mkdir()

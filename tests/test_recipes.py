@@ -13,7 +13,7 @@ from conftest import tiny_features
 from papermill.iorw import read_yaml_file
 
 from lib import augment, config, corpora, features, losses, models, training
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 from lib.protocols import PROTOCOLS
 from lib.runs.published import load_published
 from lib.systems import SYSTEMS
@@ -102,12 +102,12 @@ def test_files_are_what_the_table_of_experiments_makes():
 def test_the_workbooks_own_recipes_forget_their_first_weights_even_on_few_clips(file):
     # Some 50 clips train. Too slow an average is refused, whatever the corpus.
     data = tiny_features(clips=72)
-    cfg = config.validated(parameters(file) | {"corpus": "EMOVO"})
-    steps = training.resolve(cfg, data)["epochs"] * min(
-        math.ceil(len(fold.train) / cfg.batch_size_in_force)
-        for fold in training.make_folds(cfg, data)
+    params = config.validated(parameters(file) | {"corpus": "EMOVO"})
+    steps = training.resolve(params, data)["epochs"] * min(
+        math.ceil(len(fold.train) / params.batch_size_in_force)
+        for fold in training.make_folds(params, data)
     )
-    assert cfg.weight_average**steps < 0.05
+    assert params.weight_average**steps < 0.05
 
 
 @pytest.mark.parametrize("file", OWN)
@@ -115,11 +115,13 @@ def test_the_workbooks_own_recipes_run_on_any_corpus_in_a_fifth_of_the_epochs(fi
     given = parameters(file)
     assert "corpus" not in given and "protocol" not in given
     for corpus in ("EMOVO", "RAVDESS"):
-        cfg = config.validated(given | {"corpus": corpus})
+        params = config.validated(given | {"corpus": corpus})
         published = config.validated({"corpus": corpus, "model": given["model"]})
-        assert cfg.protocol_in_force == "speaker"
-        assert cfg.epochs_in_force <= published.epochs_in_force / 5
-    schedules.resolved_options(cfg.schedule, cfg.schedule_options, cfg.epochs_in_force)
+        assert params.protocol_in_force == "speaker"
+        assert params.epochs_in_force <= published.epochs_in_force / 5
+    schedules.resolved_options(
+        params.schedule, params.schedule_options, params.epochs_in_force
+    )
     assert "notebooks/recipes/" + file in (FOLDER / file).read_text("utf-8")
 
 
@@ -184,22 +186,26 @@ def test_every_cell_of_the_tables_has_its_file():
 def test_a_recipe_is_accepted_as_it_stands(file):
     given = parameters(file)
     assert given == read_yaml_file(str(FOLDER / file))
-    cfg = config.validated(given)
-    assert file == file.lower() and file.startswith(f"{cfg.model}/{cfg.corpus.lower()}")
-    assert cfg.corpus in corpora.names()
-    features.front_end(cfg.features, cfg.feature_options)
-    # What a run is compared with is stated, not left to defaults.
-    assert cfg.loss_options == losses.resolved_options(cfg.loss, cfg.loss_options)
-    assert cfg.schedule_options == schedules.resolved_options(
-        cfg.schedule, cfg.schedule_options, cfg.epochs_in_force
+    params = config.validated(given)
+    assert file == file.lower() and file.startswith(
+        f"{params.model}/{params.corpus.lower()}"
     )
-    known = set(models.options(cfg.model))
-    assert set(cfg.model_options) <= known
-    assert set(cfg.model_options) == known or "_tim_" in file
-    if cfg.augmentation == "waveform":
-        assert set(cfg.augmentation_options["transforms"]) == set(augment.WAVEFORM)
+    assert params.corpus in corpora.names()
+    features.front_end(params.features, params.feature_options)
+    # What a run is compared with is stated, not left to defaults.
+    assert params.loss_options == losses.resolved_options(
+        params.loss, params.loss_options
+    )
+    assert params.schedule_options == schedules.resolved_options(
+        params.schedule, params.schedule_options, params.epochs_in_force
+    )
+    known = set(models.options(params.model))
+    assert set(params.model_options) <= known
+    assert set(params.model_options) == known or "_tim_" in file
+    if params.augmentation == "waveform":
+        assert set(params.augmentation_options["transforms"]) == set(augment.WAVEFORM)
     else:
-        assert cfg.augmentation == "none" and not cfg.augmentation_options
+        assert params.augmentation == "none" and not params.augmentation_options
 
 
 def test_the_training_notebook_knows_every_parameter_of_a_recipe():

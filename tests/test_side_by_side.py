@@ -11,8 +11,8 @@ from conftest import small_plan, small_run, tiny_features
 
 from lib import config, runs, training
 from lib.device import select
+from lib.files import REPOSITORY
 from lib.models import fused
-from lib.paths import REPOSITORY
 from lib.training import fold as fold_module
 from lib.training import side_by_side
 
@@ -125,8 +125,8 @@ print(tensorflow.config.threading.get_intra_op_parallelism_threads())
     ]
     assert found == [["0"], ["1"]]
     notebook = (REPOSITORY / "notebooks" / "02_train.ipynb").read_text()
-    assert "side_by_side=cfg.folds_side_by_side" in notebook
-    assert "fold_parallel=cfg.fold_parallel" in notebook
+    assert "side_by_side=params.folds_side_by_side" in notebook
+    assert "fold_parallel=params.fold_parallel" in notebook
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_seeds_end_as_each_alone(tmp_path, tiny, three_threads):
 
 
 def test_plans_that_differ_in_more_than_the_seed_are_refused(tmp_path, tiny):
-    first, cfg = small_plan(tmp_path, tiny, seed=3)
+    first, params = small_plan(tmp_path, tiny, seed=3)
     twice, _ = small_plan(tmp_path, tiny, seed=3)
     slower, _ = small_plan(tmp_path, tiny, seed=4, learning_rate=0.5)
     for plans, message in (
@@ -193,7 +193,7 @@ def test_plans_that_differ_in_more_than_the_seed_are_refused(tmp_path, tiny):
         ([first, slower], "learning_rate is 0.001 with seed 3 and 0.5 with seed 4"),
     ):
         with pytest.raises(ValueError, match=message):
-            training.train_seeds(plans, tiny, cfg.folders, device=select("cpu"))
+            training.train_seeds(plans, tiny, params.folders, device=select("cpu"))
     assert not (tmp_path / "Results").exists()
 
 

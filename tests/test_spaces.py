@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from lib import runs, spaces
-from lib.paths import find_workspace, write_npz
+from lib.files import find_workspace, write_npz
 from lib.runs import RunFolders
 
 

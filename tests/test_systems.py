@@ -14,7 +14,7 @@ import pytest
 from references import randomise
 
 from lib import corpora, models
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 from lib.systems import SYSTEMS
 
 # Trainable parameters as the publications, their code or their saved results have

@@ -268,8 +268,8 @@ def test_seeds_summary_groups_runs_that_differ_by_their_seed_alone(tmp_path):
 
 def found(root, **given):
     """Return the id of the run that notebooks 03 and 04 would take."""
-    cfg = config.validated({"workspace": str(root), "corpus": "EMODB"} | given)
-    return training.find_run(cfg)[0].run_id
+    params = config.validated({"workspace": str(root), "corpus": "EMODB"} | given)
+    return training.find_run(params)[0].run_id
 
 
 def test_the_newest_run_goes_by_time_not_by_name(tmp_path):
@@ -327,9 +327,9 @@ def test_nothing_found_names_the_closest_and_a_command_that_is_valid(tmp_path):
         words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-r"
     }
     values |= {"seed": int(words[words.index("seed") + 1])}
-    cfg = config.validated(values)
-    assert (cfg.corpus, cfg.protocol, cfg.seed) == ("EMODB", "speaker", 46)
-    assert cfg.folders.results == results
+    params = config.validated(values)
+    assert (params.corpus, params.protocol, params.seed) == ("EMODB", "speaker", 46)
+    assert params.folders.results == results
 
 
 def test_nothing_found_where_there_is_nothing(tmp_path):

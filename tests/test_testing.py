@@ -28,12 +28,12 @@ def trained(workspace, data, finished, **given):
     """Train a very small run and date it; return its id."""
     small = {"epochs": 1, "folds": 3, "batch_size": 16}
     options = {"dilations": 1, "filters": 3} | given.pop("model_options", {})
-    cfg = parameters(workspace, model_options=options, **small, **given)
+    params = parameters(workspace, model_options=options, **small, **given)
     folders = training.train(
-        training.resolve(cfg, data),
+        training.resolve(params, data),
         data,
-        training.make_folds(cfg, data),
-        cfg.folders,
+        training.make_folds(params, data),
+        params.folders,
         device=CPU,
         verbose=0,
     )
@@ -97,11 +97,11 @@ def test_a_seed_equal_to_the_default_selects_where_it_is_given(tmp_path):
     """Runs of 46 and 47: `-p seed 46` is a wish although 46 is the default."""
     data, small = tiny_features(), {"model": "majority", "folds": 3}
     for seed in (46, 47):
-        cfg = parameters(tmp_path, seed=seed, **small)
+        params = parameters(tmp_path, seed=seed, **small)
         plan = training.Plan(
-            training.resolve(cfg, data), training.make_folds(cfg, data)
+            training.resolve(params, data), training.make_folds(params, data)
         )
-        training.train_seeds([plan], data, cfg.folders, device=CPU, verbose=0)
+        training.train_seeds([plan], data, params.folders, device=CPU, verbose=0)
     assert "-s46-" in choose(tmp_path, corpus="TINY", seed=46)[0]
     assert "-s47-" in choose(tmp_path, corpus="TINY", seed=47)[0]
 
@@ -149,9 +149,11 @@ def test_what_02_would_refuse_is_not_looked_for(workspace, given, message):
 def test_defaults_of_a_system_without_epochs_fit(tmp_path):
     """02 takes `-p model majority -p epochs 0`, so 03 finds that run."""
     data = tiny_features()
-    cfg = parameters(tmp_path, model="majority", folds=3, epochs=0)
-    plan = training.Plan(training.resolve(cfg, data), training.make_folds(cfg, data))
-    training.train_seeds([plan], data, cfg.folders, device=CPU, verbose=0)
+    params = parameters(tmp_path, model="majority", folds=3, epochs=0)
+    plan = training.Plan(
+        training.resolve(params, data), training.make_folds(params, data)
+    )
+    training.train_seeds([plan], data, params.folders, device=CPU, verbose=0)
     given = {"corpus": "TINY", "model": "majority", "epochs": 0, "learning_rate": 1e-3}
     assert choose(tmp_path, **given)[0].startswith("TINY-majority")
     with pytest.raises(FileNotFoundError, match="folds 3"):
@@ -193,8 +195,8 @@ def test_features_that_differ_in_last_bits_are_the_same_data(workspace, tiny):
         tiny, x=x, about=tiny.about | {"x_sha256": array_hash(x)}
     )
     training.require_data(runs.manifest.read(folders.manifest), other)
-    cfg = parameters(workspace)
-    assert training.resolve(cfg, other) == training.resolve(cfg, tiny)
+    params = parameters(workspace)
+    assert training.resolve(params, other) == training.resolve(params, tiny)
 
 
 # --- testing again -------------------------------------------------------------------
@@ -283,9 +285,9 @@ def official(tmp_path_factory):
     return folder, networks
 
 
-def official_run(cfg, data):
-    folds = training.make_folds(cfg, data)
-    return training.official_run(cfg, data, folds, device=CPU)
+def official_run(params, data):
+    folds = training.make_folds(params, data)
+    return training.official_run(params, data, folds, device=CPU)
 
 
 def official_parameters(workspace, folder, **given):
@@ -294,8 +296,8 @@ def official_parameters(workspace, folder, **given):
 
 def test_official_weights_are_tested_on_their_own_folds(tmp_path, tiny, official):
     folder, networks = official
-    cfg = official_parameters(tmp_path, folder)
-    folders = official_run(cfg, tiny)
+    params = official_parameters(tmp_path, folder)
+    folders = official_run(params, tiny)
     table = runs.predictions.read(folders.predictions)
     splitter = KFold(3, shuffle=True, random_state=46)
     for fold, (_, test) in enumerate(splitter.split(tiny.x), start=1):
@@ -312,12 +314,12 @@ def test_official_weights_are_tested_on_their_own_folds(tmp_path, tiny, official
 def test_a_test_of_official_weights_is_kept_and_is_another_run_for_other_audio(
     tmp_path, tiny, official
 ):
-    cfg = official_parameters(tmp_path, official[0])
-    folders = official_run(cfg, tiny)
+    params = official_parameters(tmp_path, official[0])
+    folders = official_run(params, tiny)
     before = folders.manifest.stat().st_mtime_ns
-    assert official_run(cfg, tiny) == folders
+    assert official_run(params, tiny) == folders
     assert folders.manifest.stat().st_mtime_ns == before
-    assert official_run(cfg, tiny_features(seed=1)).run_id != folders.run_id
+    assert official_run(params, tiny_features(seed=1)).run_id != folders.run_id
 
 
 def test_official_weights_are_marked_as_no_honest_score(tmp_path, tiny, official):
@@ -359,7 +361,7 @@ def test_official_weights_need_their_folder_and_their_files(tmp_path, tiny, offi
 def test_parameters_that_contradict_each_other(
     tmp_path, tiny, official, given, message, monkeypatch
 ):
-    monkeypatch.setattr(testing, "obtain", lambda cfg: (None, tiny))
+    monkeypatch.setattr(testing, "obtain", lambda params: (None, tiny))
     values = {"weights_dir": str(official[0]), "folds": 3} | given
     with pytest.raises(ValueError, match=message):
         training.open_run(parameters(tmp_path, **values), CPU)

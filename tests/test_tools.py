@@ -9,7 +9,7 @@ import pytest
 from nbformat import v4
 
 from lib import config
-from lib.paths import REPOSITORY, Workspace
+from lib.files import REPOSITORY, Workspace
 from lib.tools import demo, lock, outputs, readme, render
 
 PIXEL = (

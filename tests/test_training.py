@@ -18,9 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lib import config, runs, training
 from lib.device import derived_seed
+from lib.files import REPOSITORY
 from lib.losses import smoothed_labels
 from lib.models import build_model
-from lib.paths import REPOSITORY
 from lib.runs import RunFolders
 from lib.training import fold as fold_module
 from lib.training.fold import Outcome
@@ -115,8 +115,8 @@ def test_the_tested_epoch_is_the_best_on_validation_and_the_last_is_kept(
     epochs = 12
     given = {"learning_rate": 0.05, "weight_average": weight_average}
     folders = run(tmp_path, hard, epochs=epochs, **given)
-    cfg = config.validated({"folds": 3})
-    folds = training.make_folds(cfg, hard)
+    params = config.validated({"folds": 3})
+    folds = training.make_folds(params, hard)
     earlier = 0
     for fold, entry in zip(folds, document(folders)["folds"], strict=True):
         curves = pd.read_csv(folders.curves(entry["fold"]))
@@ -405,7 +405,7 @@ def test_a_damaged_checkpoint_or_outcome_starts_the_fold_again(copied, tiny):
 
 
 def test_folders_of_a_run_are_those_of_the_design(tmp_path):
-    from lib.paths import find_workspace
+    from lib.files import find_workspace
 
     folders = RunFolders(find_workspace(str(tmp_path)), "X")
     assert folders.model(1) == tmp_path / "Models" / "X" / "fold_01.keras"

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 from tqdm.auto import tqdm
 
-from lib.paths import write_json
+from lib.files import write_json
 
 # What is stored of a file holds for this code and this decoder.
 VERSION = f"2, libsndfile {soundfile.__libsndfile_version__}"

@@ -51,6 +51,31 @@ class Utterance:
     file: str
     tags: Tags
 
+    @property
+    def label(self) -> str:
+        """Emotion of the clip."""
+        return self.tags.label
+
+    @property
+    def speaker(self) -> str:
+        """Speaker of the clip."""
+        return self.tags.speaker
+
+    @property
+    def sex(self) -> str:
+        """Sex of the speaker."""
+        return self.tags.sex
+
+    @property
+    def text(self) -> str:
+        """Sentence of the clip."""
+        return self.tags.text
+
+    @property
+    def key(self) -> str:
+        """Official name of the clip."""
+        return self.tags.key
+
 
 @dataclasses.dataclass(frozen=True)
 class Download:

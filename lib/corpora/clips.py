@@ -39,7 +39,7 @@ class Clip:
     @property
     def key(self) -> str:
         """Official name of the utterance."""
-        return self.utterance.tags.key
+        return self.utterance.key
 
     @property
     def original(self) -> bool | None:
@@ -73,7 +73,7 @@ def compare_with_originals(
         keys[digest].append(key)
     clips = []
     for utterance, seen in zip(utterances, inspections, strict=True):
-        key = utterance.tags.key
+        key = utterance.key
         there = keys.get(seen.sha256, [])
         holds = there[0] if there and key not in there else ""
         clips.append(Clip(utterance, seen, hashes.get(key, ""), holds))
@@ -106,10 +106,10 @@ def clip_table(clips: Sequence[Clip]) -> pd.DataFrame:
     rows = [
         {
             "file": clip.file,
-            "label": clip.utterance.tags.label,
-            "speaker": clip.utterance.tags.speaker,
-            "sex": clip.utterance.tags.sex,
-            "text": clip.utterance.tags.text,
+            "label": clip.utterance.label,
+            "speaker": clip.utterance.speaker,
+            "sex": clip.utterance.sex,
+            "text": clip.utterance.text,
             "key": clip.key,
             "seconds": clip.seen.seconds,
             "sample_rate": clip.seen.sample_rate,

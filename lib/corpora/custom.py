@@ -22,7 +22,7 @@ from lib.corpora.design import design_problems
 from lib.corpora.sources import name_some, read_source
 from lib.corpora.validation import CLIP_SECONDS, check_registration
 from lib.corpora.walk import files_below, is_audio, printable
-from lib.paths import DATASETS, located, write_json
+from lib.files import DATASETS, located, write_json
 
 RECORD = "corpus.json"
 SCHEMA_VERSION = 1
@@ -179,10 +179,10 @@ def _find(
     ]
     utterances = []
     for item in found:
-        if item.tags.label in labels:
+        if item.label in labels:
             utterances.append(item)
             continue
-        message = f"{item.file} has the label {item.tags.label!r}, which is new."
+        message = f"{item.file} has the label {item.label!r}, which is new."
         fix = "Register the corpus again."
         problems.append(Problem("error", "extra", item.file, message, fix))
     return utterances, problems

@@ -29,7 +29,7 @@ from lib.corpora.base import Corpus, Mislabelled, Tags
 from lib.corpora.demo_voices import EMOTIONS, SPEAKERS, express
 from lib.corpora.synthesis import speak
 from lib.corpora.vocal_tract import SAMPLE_RATE
-from lib.paths import atomic_path, write_json
+from lib.files import atomic_path, write_json
 
 # Raise it with every change that is heard, so that older copies are replaced.
 VERSION = 1

@@ -15,7 +15,7 @@ import pooch
 from lib.corpora.base import Corpus, Download, Tags
 from lib.corpora.checksums import load_checksums
 from lib.corpora.walk import files_below, is_audio
-from lib.paths import DATASETS, located, sha256_file
+from lib.files import DATASETS, located, sha256_file
 
 _NAMED = 5
 

@@ -69,10 +69,10 @@ def compare_with_release(
     expected = expected_utterances(corpus)
     if not expected:
         return _compare_counts(corpus, utterances, remedy)
-    known = {utterance.tags.key for utterance in utterances}
+    known = {utterance.key for utterance in utterances}
     known |= {PurePosixPath(file).stem for file in left_out}
     missing = {key: tags for key, tags in expected.items() if key not in known}
-    surplus = [item.file for item in utterances if item.tags.key not in expected]
+    surplus = [item.file for item in utterances if item.key not in expected]
     problems = [_missing(corpus, missing, len(expected), utterances, remedy)]
     return (problems if missing else []) + _surplus(corpus, surplus)
 
@@ -114,7 +114,7 @@ def _compare_counts(
     corpus: Corpus, utterances: Sequence[Utterance], remedy: str
 ) -> list[Problem]:
     """Compare the number of utterances of each label with that of the release."""
-    found = Counter(utterance.tags.label for utterance in utterances)
+    found = Counter(utterance.label for utterance in utterances)
     if not corpus.counts:
         absent = [label for label in corpus.labels if not found[label]]
         message = f"There is no utterance of {', '.join(absent)}."
@@ -141,7 +141,7 @@ def _compare_counts(
 
 def _absent_speakers(corpus: Corpus, utterances: Sequence[Utterance]) -> str:
     """Return a sentence on the speakers of whom nothing is there, or nothing."""
-    heard = {utterance.tags.speaker for utterance in utterances}
+    heard = {utterance.speaker for utterance in utterances}
     absent = [speaker for speaker in corpus.speakers if speaker not in heard]
     if not absent:
         return ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from lib.corpora import custom
 from lib.corpora.base import Corpus
 from lib.corpora.builtin import BUILT_IN
-from lib.paths import DATASETS, located
+from lib.files import DATASETS, located
 
 
 def names(datasets: Path | None = None) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ def count_table(
     labels: Sequence[str], expected: dict[str, int], utterances: Sequence[Utterance]
 ) -> pd.DataFrame:
     """Return found and expected utterances by label, (labels, 2)."""
-    found = Counter(utterance.tags.label for utterance in utterances)
+    found = Counter(utterance.label for utterance in utterances)
     table = {
         "found": [found[label] for label in labels],
         "expected": [expected.get(label) for label in labels],

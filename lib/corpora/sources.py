@@ -260,7 +260,7 @@ def _one_stem(utterances: list[Utterance]) -> list[str]:
     """Return the different files whose names are equal but for the suffix."""
     files = defaultdict(set)
     for item in utterances:
-        files[item.tags.key].add(item.file)
+        files[item.key].add(item.file)
     return sorted(name for group in files.values() if len(group) > 1 for name in group)
 
 
@@ -268,7 +268,7 @@ def _two_sexes(utterances: list[Utterance]) -> list[str]:
     """Return the speakers that rows give different sexes."""
     sexes = defaultdict(set)
     for item in utterances:
-        sexes[item.tags.speaker].add(item.tags.sex)
+        sexes[item.speaker].add(item.sex)
     return sorted(name for name, found in sexes.items() if name and len(found) > 1)
 
 

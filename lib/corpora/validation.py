@@ -42,7 +42,7 @@ def check_registration(
             f"clip_seconds is {clip_seconds}; it must lie between {shortest} and "
             f"{longest}."
         )
-    labels = sorted({item.tags.label for item in utterances})
+    labels = sorted({item.label for item in utterances})
     if len(labels) == 1:
         faults.append(f"At least two labels are needed; there is only {labels[0]!r}.")
     return faults + _wrong_roles(utterances)
@@ -50,10 +50,10 @@ def check_registration(
 
 def _wrong_roles(utterances: Sequence[Utterance]) -> list[str]:
     """Return a sentence on labels that are surely something else."""
-    labels = natsorted({item.tags.label for item in utterances})
+    labels = natsorted({item.label for item in utterances})
     parts = [label for label in labels if _PART_OF_DATA.fullmatch(folded(label))]
     people = [label for label in labels if _PERSON.fullmatch(folded(label))]
-    told = [item.tags for item in utterances if item.tags.speaker]
+    told = [item.tags for item in utterances if item.speaker]
     if not people and told:
         same = all(folded(tags.label) == folded(tags.speaker) for tags in told)
         people = labels if same else []

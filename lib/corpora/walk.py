@@ -234,7 +234,7 @@ def _one_per_key(found: list[Utterance]) -> tuple[list[Utterance], list[Problem]
     kept: dict[str, Utterance] = {}
     problems: list[Problem] = []
     for utterance in sorted(found, key=_nearness):
-        first = kept.setdefault(utterance.tags.key, utterance)
+        first = kept.setdefault(utterance.key, utterance)
         if first is not utterance:
             problems.append(
                 Problem(

@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 from tqdm.auto import tqdm
 
-from lib import augment, config, paths
+from lib import augment, config, files
 from lib.corpora.base import Corpus
 from lib.features.extraction import stacked
 from lib.features.frontend import FrontEnd, front_end, preset_name
@@ -105,12 +105,12 @@ def augmented_copies(
             hashes.append(hashed)
             rows.append(row)
     copies = stacked(rows)
-    paths.write_npz(target, {"copies": copies})
+    files.write_npz(target, {"copies": copies})
     made = {
         "copied_sha256": config.digest(hashes, length=64),
         "copies_sha256": array_hash(copies),
     }
-    paths.write_json(target.with_suffix(".json"), about | made)
+    files.write_json(target.with_suffix(".json"), about | made)
     return copies
 
 
@@ -125,7 +125,7 @@ def _content(
 
 
 def _hash_of(path: Path | None) -> str:
-    return paths.sha256_file(path) if path and path.is_file() else ""
+    return files.sha256_file(path) if path and path.is_file() else ""
 
 
 def _require_audio(features: FeatureSet, content: Sequence[str] | None) -> None:

@@ -14,7 +14,7 @@ import joblib
 import numpy as np
 from tqdm.auto import tqdm
 
-from lib import config, corpora, paths
+from lib import config, corpora, files
 from lib.corpora.base import Corpus, Utterance
 from lib.features.frontend import FrontEnd, front_end, preset_name
 from lib.features.official import NAME as OFFICIAL
@@ -217,7 +217,7 @@ def _extract_one(
 def _hash_one(utterance: Utterance) -> str:
     """Return the SHA-256 of one audio file, "" if it cannot be read."""
     try:
-        return paths.sha256_file(utterance.path)
+        return files.sha256_file(utterance.path)
     except OSError:
         return ""
 
@@ -295,7 +295,7 @@ def _assemble(
 
 
 def prepare_checked(
-    cfg: config.Parameters,
+    params: config.Parameters,
     corpus: Corpus,
     report: corpora.Report,
     *,
@@ -304,7 +304,7 @@ def prepare_checked(
     """Extract the features of a copy that the doctor has examined, or find them.
 
     Args:
-        cfg: The notebook's parameters.
+        params: The notebook's parameters.
         corpus: The corpus.
         report: What `corpora.check` found in the copy.
         overwrite: Extract again although the cache is good.
@@ -317,17 +317,17 @@ def prepare_checked(
         ValueError: If there are errors and `ignore_problems` is not set, or no clip
             can be read.
     """
-    report.require_ok(cfg.ignore_problems)
+    report.require_ok(params.ignore_problems)
     made = prepare(
         corpus,
         report.usable,
-        cfg.folders.features,
-        cfg.feature_preset,
-        cfg.feature_options,
+        params.folders.features,
+        params.feature_preset,
+        params.feature_options,
         overwrite=overwrite,
-        verbose=cfg.verbose,
+        verbose=params.verbose,
     )
-    if made.failed and not cfg.ignore_problems:
+    if made.failed and not params.ignore_problems:
         told = "; ".join(
             f"{file}: {why}" for file, why in list(made.failed.items())[:4]
         )
@@ -373,12 +373,12 @@ def prepare_checked(
     known = read_about(made.path) or {}
     about = known | {"audit": audit, "content": content}
     if about != known:
-        paths.write_json(made.path.with_suffix(".json"), about)
+        files.write_json(made.path.with_suffix(".json"), about)
     features = dataclasses.replace(made.features, about=about)
     return dataclasses.replace(made, features=features)
 
 
-def obtain(cfg: config.Parameters) -> tuple[Corpus, FeatureSet]:
+def obtain(params: config.Parameters) -> tuple[Corpus, FeatureSet]:
     """Return the features that the parameters ask for, making them if need be.
 
     DEMO is generated if it is missing. The copy of the corpus is examined; a clip
@@ -387,7 +387,7 @@ def obtain(cfg: config.Parameters) -> tuple[Corpus, FeatureSet]:
     taken, with the verdict that was written into it.
 
     Args:
-        cfg: The notebook's parameters.
+        params: The notebook's parameters.
 
     Returns:
         The corpus and its features.
@@ -398,10 +398,10 @@ def obtain(cfg: config.Parameters) -> tuple[Corpus, FeatureSet]:
         ValueError: If the copy has errors and `ignore_problems` is not set, or
             cannot be used at all.
     """
-    datasets, folder = cfg.folders.datasets, cfg.folders.features
-    corpus = corpora.get(cfg.corpus, datasets)
-    if cfg.feature_preset == OFFICIAL:
-        if cfg.feature_options:
+    datasets, folder = params.folders.datasets, params.folders.features
+    corpus = corpora.get(params.corpus, datasets)
+    if params.feature_preset == OFFICIAL:
+        if params.feature_options:
             raise ValueError(
                 f"features '{OFFICIAL}' are the authors' own arrays and have no "
                 "feature_options; leave them out"
@@ -411,26 +411,26 @@ def obtain(cfg: config.Parameters) -> tuple[Corpus, FeatureSet]:
         return corpus, features
     audio = datasets / corpus.name
     if corpus.synthetic:
-        corpora.demo.generate(audio, verbose=cfg.verbose)
+        corpora.demo.generate(audio, verbose=params.verbose)
     elif not audio.is_dir():
-        name = preset_name(cfg.feature_preset, cfg.feature_options)
+        name = preset_name(params.feature_preset, params.feature_options)
         target = feature_path(folder, corpus.name, name)
         if read_about(target) is not None:
-            features = _without_audio(cfg, target)
+            features = _without_audio(params, target)
             _require_of(features, corpus, name)
             return corpus, features
     report = corpora.check(
         corpus,
         audio,
         cache=folder / f"{corpus.name}-audio.json",
-        progress=cfg.verbose == 1,
+        progress=params.verbose == 1,
     )
-    return corpus, prepare_checked(cfg, corpus, report).features
+    return corpus, prepare_checked(params, corpus, report).features
 
 
-def audio_paths(cfg: config.Parameters, corpus: Corpus) -> dict[str, Path]:
+def audio_paths(params: config.Parameters, corpus: Corpus) -> dict[str, Path]:
     """Return where the audio of every file lies, empty where it is not at hand."""
-    folder = cfg.folders.datasets / corpus.name
+    folder = params.folders.datasets / corpus.name
     if not folder.is_dir():
         return {}
     return {item.file: item.path for item in corpora.find(corpus, folder)[0]}
@@ -453,12 +453,12 @@ def _require_of(features: FeatureSet, corpus: Corpus, name: str) -> None:
         )
 
 
-def _without_audio(cfg: config.Parameters, target: Path) -> FeatureSet:
+def _without_audio(params: config.Parameters, target: Path) -> FeatureSet:
     """Return a feature file whose audio is not at hand, if it may be used."""
     features = load(target)
     problems = features.about.get("audit", {}).get("problems", [])
     errors = [item["message"] for item in problems if item["severity"] == "error"]
-    if errors and not cfg.ignore_problems:
+    if errors and not params.ignore_problems:
         raise ValueError(
             "\n".join(
                 [

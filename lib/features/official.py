@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import config, corpora, paths
+from lib import config, corpora, files
 from lib.corpora.base import Corpus, Tags, Utterance
 from lib.corpora.expected import expected_utterances
 from lib.features.frontend import OFFICIAL as NAME
@@ -127,7 +127,7 @@ def import_official(
         (f"row_{row:05d}", Tags(label, "")) for row, label in enumerate(labels)
     ]
     rows = [[file, *dataclasses.astuple(tag)] for file, tag in known]
-    source = paths.sha256_file(path)
+    source = files.sha256_file(path)
     about = {
         "schema_version": 1,
         "corpus": corpus.name,
@@ -172,7 +172,7 @@ def official_tags(corpus: Corpus, audio: Path) -> list[tuple[str, Tags]]:
         that are not there carry their official name.
     """
     found = corpora.find(corpus, audio)[0] if audio.is_dir() else []
-    here = {item.tags.key: item for item in found}
+    here = {item.key: item for item in found}
     rows = [
         here.get(key) or Utterance(audio / f"{key}.wav", f"{key}.wav", tags)
         for key, tags in expected_utterances(corpus).items()

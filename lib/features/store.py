@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import paths
+from lib import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +85,9 @@ def array_hash(array: np.ndarray) -> str:
 def save(target: Path, features: FeatureSet) -> None:
     """Write a feature file, then the document beside it that makes it count."""
     arrays = {name: getattr(features, name) for name in ARRAYS}
-    paths.write_npz(target, arrays)
+    files.write_npz(target, arrays)
     about = dict(features.about) | {"arrays_sha256": _arrays_hash(arrays)}
-    paths.write_json(target.with_suffix(".json"), about)
+    files.write_json(target.with_suffix(".json"), about)
 
 
 def _arrays_hash(arrays: Mapping[str, np.ndarray]) -> str:

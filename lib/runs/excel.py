@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import paths
+from lib import files
 from lib.runs.fold_tables import fold_tables
 from lib.runs.summary import ReportedRun, reported_runs, write_summary_workbook
 
@@ -78,7 +78,7 @@ def write_official_workbook(
             sheet.insert(place + 1, label, counts, allow_duplicates=True)
         sheets |= {str(fold - 1): sheet, f"{fold - 1}_evaluate": report}
     with (
-        paths.atomic_path(target) as temporary,
+        files.atomic_path(target) as temporary,
         pd.ExcelWriter(temporary, engine="openpyxl") as writer,
     ):
         for name, sheet in sheets.items():

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib import paths
+from lib import files
 
 SCHEMA_VERSION = 2
 
@@ -32,7 +32,7 @@ class RunFolders:
         run_id: Its id.
     """
 
-    workspace: paths.Workspace
+    workspace: files.Workspace
     run_id: str
 
     @property
@@ -119,7 +119,7 @@ def git_state(*aside: str) -> dict[str, Any]:
     Args:
         aside: Files whose changes do not count, relative to the repository.
     """
-    command = ["git", "-C", str(paths.REPOSITORY)]
+    command = ["git", "-C", str(files.REPOSITORY)]
     try:
         commit = subprocess.run(
             [*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
@@ -165,17 +165,17 @@ def read(path: Path) -> dict[str, Any]:
 
 def write(path: Path, manifest: Mapping[str, Any]) -> None:
     """Write a manifest atomically."""
-    paths.write_json(path, dict(manifest))
+    files.write_json(path, dict(manifest))
 
 
-def artefacts(folders: RunFolders, files: list[Path]) -> list[dict[str, str]]:
+def artefacts(folders: RunFolders, paths: list[Path]) -> list[dict[str, str]]:
     """Return path (relative to the workspace) and SHA-256 of every file."""
     return [
         {
-            "path": file.relative_to(folders.workspace.root).as_posix(),
-            "sha256": paths.sha256_file(file),
+            "path": path.relative_to(folders.workspace.root).as_posix(),
+            "sha256": files.sha256_file(path),
         }
-        for file in files
+        for path in paths
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import paths
+from lib import files
 from lib.runs import manifest
 
 KEYS = ["file", "speaker", "sex", "fold", "y_true", "y_pred"]
@@ -56,7 +56,7 @@ def assemble(
 
 def write(target: Path, predictions: pd.DataFrame) -> None:
     """Write predictions as CSV, atomically; floats keep all their digits."""
-    paths.write_text(target, predictions.to_csv(index=False, lineterminator="\n"))
+    files.write_text(target, predictions.to_csv(index=False, lineterminator="\n"))
 
 
 def require_unchanged(path: Path) -> None:
@@ -67,7 +67,7 @@ def require_unchanged(path: Path) -> None:
         return
     place = f"{path.parent.parent.name}/{document['run_id']}/{path.name}"
     for item in document.get("artefacts", ()):
-        if item["path"] == place and item["sha256"] != paths.sha256_file(path):
+        if item["path"] == place and item["sha256"] != files.sha256_file(path):
             raise ValueError(
                 f"{path} was changed after the run was finished; run 02_train with "
                 "overwrite=True"

@@ -165,9 +165,9 @@ def _other_settings(
     pair: Mapping[str, Any], recipe: Any, unknown: Sequence[str]
 ) -> list[str]:
     """Return the settings in which a run differs from a recipe."""
-    cfg = config.validated(recipe.parameters)
-    theirs = {name: getattr(cfg, name) for name in COMPARED if name not in unknown}
-    theirs = _flat(theirs | cfg.model_options)
+    params = config.validated(recipe.parameters)
+    theirs = {name: getattr(params, name) for name in COMPARED if name not in unknown}
+    theirs = _flat(theirs | params.model_options)
     ours = _flat(json.loads(pair["settings"]))
     ours |= {name: pair[name] for name in _FACTS if pd.notna(pair[name])}
     stated = {*_FACTS, *_flat(json.loads(pair["published_settings"] or "{}"))}

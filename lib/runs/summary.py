@@ -13,7 +13,7 @@ from openpyxl import Workbook
 from openpyxl.worksheet.hyperlink import Hyperlink
 from openpyxl.worksheet.worksheet import Worksheet
 
-from lib import paths
+from lib import files
 from lib.runs import manifest
 from lib.runs import predictions as predictions_file
 from lib.runs.cells import (
@@ -119,7 +119,7 @@ def write_summary_workbook(target: Path, runs: Sequence[ReportedRun]) -> None:
         tables = fold_tables(run.predictions, run.label_names)
         row = _combined_block(combined, row, run, name, tables)
         _run_sheet(book.create_sheet(name), run, tables)
-    with paths.atomic_path(target) as temporary:
+    with files.atomic_path(target) as temporary:
         book.save(temporary)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import paths
+from lib import files
 from lib.runs.rows import load_runs
 
 __all__ = [
@@ -99,7 +99,7 @@ def corpora_to_show(board: pd.DataFrame, corpus: str) -> tuple[list[str], str]:
 def write_leaderboard(target: Path, runs: pd.DataFrame) -> None:
     """Write the leaderboard as CSV, atomically; scores are fractions."""
     table = leaderboard(runs)[_LEADERBOARD]
-    paths.write_text(target, table.to_csv(index=False, lineterminator="\n"))
+    files.write_text(target, table.to_csv(index=False, lineterminator="\n"))
 
 
 def seeds_summary(runs: pd.DataFrame) -> pd.DataFrame:

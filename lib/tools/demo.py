@@ -12,7 +12,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from lib.corpora import demo
-from lib.paths import REPOSITORY, Workspace, find_workspace
+from lib.files import REPOSITORY, Workspace, find_workspace
 from lib.tools import kernels
 
 CHAPTERS = ("01_preprocess", "02_train", "03_test", "04_tsne", "05_results")

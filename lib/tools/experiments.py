@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 
 from lib import config
-from lib.paths import REPOSITORY
+from lib.files import REPOSITORY
 from lib.runs.published import load_published
 
 EXPERIMENTS = REPOSITORY / "lib" / "data" / "experiments.yaml"

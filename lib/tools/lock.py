@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lib.paths import REPOSITORY, write_text
+from lib.files import REPOSITORY, write_text
 
 FOLDER = REPOSITORY / "requirements"
 PYTHON = "3.11"

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from lib import corpora, models
 from lib.config import Parameters
 from lib.features import PRESETS
-from lib.paths import REPOSITORY, write_text
+from lib.files import REPOSITORY, write_text
 from lib.protocols import PROTOCOLS
 from lib.systems import SYSTEMS
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from lib.paths import REPOSITORY, write_text
+from lib.files import REPOSITORY, write_text
 from lib.protocols import PROTOCOLS
 from lib.tools import experiments
 from lib.tools.experiments import LeftOut, Recipe

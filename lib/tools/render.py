@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from lib.paths import REPOSITORY, write_text
+from lib.files import REPOSITORY, write_text
 from lib.tools import kernels, outputs
 
 NOTEBOOKS = REPOSITORY / "notebooks"

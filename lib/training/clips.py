@@ -84,7 +84,7 @@ def predict_utterances(predict: Predict, x: np.ndarray) -> tuple[np.ndarray, ...
     return tuple(means)
 
 
-def resolve_augmentation(cfg: config.Parameters) -> dict[str, Any]:
+def resolve_augmentation(params: config.Parameters) -> dict[str, Any]:
     """Return the options of the augmentation, the defaults filled in.
 
     Raises:
@@ -95,9 +95,9 @@ def resolve_augmentation(cfg: config.Parameters) -> dict[str, Any]:
         "cepstrum": (_cepstrum, augment.CEPSTRUM),
         "waveform": (_waveform, augment.WAVEFORM),
         "none": (_none, {}),
-    }[cfg.augmentation]
-    what = f"augmentation '{cfg.augmentation}'"
-    options = config.with_defaults(what, function, cfg.augmentation_options)
+    }[params.augmentation]
+    what = f"augmentation '{params.augmentation}'"
+    options = config.with_defaults(what, function, params.augmentation_options)
     if "transforms" in options:
         augment.require_known(options["transforms"], known)
     probability = options.get("probability", 1)
@@ -119,12 +119,12 @@ def _cepstrum(transforms=tuple(augment.CEPSTRUM), probability=0.5) -> None: ...
 
 
 def prepare_augmentation(
-    cfg: config.Parameters, corpus: Corpus, data: FeatureSet
+    params: config.Parameters, corpus: Corpus, data: FeatureSet
 ) -> Augmentation:
     """Return how the training clips are altered, computing what can be known before.
 
     Args:
-        cfg: The notebook's parameters.
+        params: The notebook's parameters.
         corpus: The corpus.
         data: Its features.
 
@@ -132,20 +132,20 @@ def prepare_augmentation(
         FileNotFoundError: If waveforms are to be altered and there is no audio.
         ValueError: For an unknown option or transform.
     """
-    options = resolve_augmentation(cfg)
-    if cfg.augmentation == "cepstrum":
+    options = resolve_augmentation(params)
+    if params.augmentation == "cepstrum":
         return Augmentation(cepstrum=options)
-    if cfg.augmentation == "waveform":
+    if params.augmentation == "waveform":
         copies = features.augmented_copies(
             corpus,
             data,
-            features.audio_paths(cfg, corpus),
-            cfg.folders.features,
-            cfg.feature_preset,
-            cfg.feature_options,
+            features.audio_paths(params, corpus),
+            params.folders.features,
+            params.feature_preset,
+            params.feature_options,
             transforms=options["transforms"],
-            seed=cfg.seed,
-            verbose=cfg.verbose,
+            seed=params.seed,
+            verbose=params.verbose,
         )
         return Augmentation(copies=copies)
     return Augmentation()

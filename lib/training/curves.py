@@ -11,7 +11,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from lib import paths
+from lib import files
 
 Row = Mapping[str, float]
 
@@ -44,7 +44,7 @@ class Curves:
     def save(self) -> None:
         """Bring the files on disk up to date."""
         frame = pd.DataFrame(self.rows)
-        paths.write_text(self.csv, frame.to_csv(index=False, lineterminator="\n"))
+        files.write_text(self.csv, frame.to_csv(index=False, lineterminator="\n"))
         self._writer.flush()
 
     def close(self) -> None:

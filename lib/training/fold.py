@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import config, metrics, paths
+from lib import config, files, metrics
 from lib.device import derived_seed
 from lib.losses import smoothed_labels
 from lib.protocols import Fold
@@ -58,7 +58,7 @@ class Outcome:
             "seconds": self.seconds,
             "owner": self.owner,
         }
-        paths.write_npz(
+        files.write_npz(
             target,
             {
                 "rows": self.rows,
@@ -118,7 +118,7 @@ def save_whole(save: Callable[[Path], None], target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / target.name
         save(made)
-        with paths.atomic_path(target) as temporary:
+        with files.atomic_path(target) as temporary:
             shutil.copyfile(made, temporary)
 
 
@@ -335,7 +335,7 @@ class FoldTraining:
         best = {f"best_{name}": value for name, value in progress.best.items()}
         state = self.program.state()
         everything = {**state, **best, "rest": np.array(json.dumps(rest))}
-        paths.write_npz(self.folders.checkpoint(self.fold.number), everything)
+        files.write_npz(self.folders.checkpoint(self.fold.number), everything)
         self._saved_at = time.monotonic()
 
     def resume(self) -> Progress:

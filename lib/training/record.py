@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from lib import metrics, models, paths, protocols, runs
+from lib import files, metrics, models, protocols, runs
 from lib.features import FeatureSet
 from lib.protocols import Fold
 from lib.runs import RunFolders, manifest
@@ -129,7 +129,7 @@ def write_outcomes(
     )
     runs.predictions.write(folders.predictions, table)
     z = np.concatenate(embeddings).astype(np.float32)
-    paths.write_npz(
+    files.write_npz(
         folders.embeddings, {"file": features.file[tested], "fold": fold, "z": z}
     )
     return table

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from lib import config, losses, models, paths
+from lib import config, files, losses, models
 from lib.device import Device, derived_seed
 from lib.features import FeatureSet
 from lib.protocols import PROTOCOLS, Fold
@@ -54,7 +54,7 @@ def train(
     configuration: Mapping[str, Any],
     features: FeatureSet,
     folds: list[Fold],
-    workspace: paths.Workspace,
+    workspace: files.Workspace,
     *,
     augmentation: Augmentation = NO_AUGMENTATION,
     **options: Any,
@@ -88,7 +88,7 @@ def train(
 def train_seeds(
     plans: Sequence[Plan],
     features: FeatureSet,
-    workspace: paths.Workspace,
+    workspace: files.Workspace,
     *,
     device: Device,
     fold_parallel: str = "auto",
@@ -218,7 +218,7 @@ def _begin(
 ) -> dict[str, Any]:
     """Return the manifest of the run, made or found."""
     for folder in (folders.models, folders.logs, folders.results):
-        paths.remove_leftovers(folder)
+        files.remove_leftovers(folder)
     attempt = {
         "started": manifest.now(),
         "code": manifest.git_state(),

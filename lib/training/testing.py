@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from lib import config, metrics, models, paths, runs
+from lib import config, files, metrics, models, runs
 from lib.corpora import Corpus
 from lib.device import Device
 from lib.features import PRESETS, FeatureSet, obtain
@@ -49,13 +49,13 @@ class OpenedRun:
     chosen: str
 
 
-def open_run(cfg: config.Parameters, device: Device) -> OpenedRun:
+def open_run(params: config.Parameters, device: Device) -> OpenedRun:
     """Return the finished run that the parameters speak of, with its data.
 
     With `weights_dir`, official weights are tested, unless they have been before.
 
     Args:
-        cfg: The notebook's parameters; see `find_run`.
+        params: The notebook's parameters; see `find_run`.
         device: The device in force, for the manifest of official weights.
 
     Raises:
@@ -64,34 +64,36 @@ def open_run(cfg: config.Parameters, device: Device) -> OpenedRun:
         ValueError: If the parameters contradict each other, or the run was trained
             on other recordings, labels or speakers than are there now.
     """
-    if cfg.weights_dir:
-        _require_official(cfg)
-        corpus, features = obtain(cfg)
-        folders = official_run(cfg, features, make_folds(cfg, features), device=device)
-        chosen = f"{folders.run_id}: the official weights in {cfg.weights_dir}"
+    if params.weights_dir:
+        _require_official(params)
+        corpus, features = obtain(params)
+        folders = official_run(
+            params, features, make_folds(params, features), device=device
+        )
+        chosen = f"{folders.run_id}: the official weights in {params.weights_dir}"
     else:
-        if cfg.overwrite:
+        if params.overwrite:
             raise ValueError(
                 "overwrite tests official weights again; a trained run is made anew by "
                 "02_train with overwrite=True"
             )
-        if cfg.weights_format:
+        if params.weights_format:
             raise ValueError("weights_format without weights_dir: give the folder too")
-        folders, chosen = find_run(cfg)
-        corpus, features = obtain(_of_run(cfg, manifest.read(folders.manifest)))
+        folders, chosen = find_run(params)
+        corpus, features = obtain(_of_run(params, manifest.read(folders.manifest)))
     document = manifest.read(folders.manifest)
     require_data(document, features)
     return OpenedRun(folders, document, corpus, features, chosen)
 
 
-def find_run(cfg: config.Parameters) -> tuple[RunFolders, str]:
+def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
     """Return the finished run that the parameters speak of.
 
     A parameter that is given selects, one that is not given means any; the newest
     of the runs that are left is taken.
 
     Args:
-        cfg: The notebook's parameters.
+        params: The notebook's parameters.
 
     Returns:
         The run, and a sentence that names it and what was left open.
@@ -102,20 +104,20 @@ def find_run(cfg: config.Parameters) -> tuple[RunFolders, str]:
         ValueError: If the named run is not there, not finished, or another one than
             the other parameters ask for.
     """
-    if "model" in cfg.given:
-        require_use(cfg)
-    results = cfg.folders.results
+    if "model" in params.given:
+        require_use(params)
+    results = params.folders.results
     table = runs.table.load_runs(results)
-    asked = sorted(config.DECIDE_A_RUN & cfg.given)
-    if cfg.run_id:
-        runs.table.require_finished(table, cfg.run_id, results)
-        folders = RunFolders(cfg.folders, cfg.run_id)
-        if differs := _differences(cfg, asked, manifest.read(folders.manifest)):
+    asked = sorted(config.DECIDE_A_RUN & params.given)
+    if params.run_id:
+        runs.table.require_finished(table, params.run_id, results)
+        folders = RunFolders(params.folders, params.run_id)
+        if differs := _differences(params, asked, manifest.read(folders.manifest)):
             raise ValueError(
-                f"run '{cfg.run_id}' has {', '.join(differs)}; leave run_id empty, or "
+                f"run '{params.run_id}' has {', '.join(differs)}; leave run_id empty, or "  # noqa: E501
                 "the other parameters out"
             )
-        return folders, f"{cfg.run_id}, by its name"
+        return folders, f"{params.run_id}, by its name"
     asked = sorted({*asked, "corpus"})
     found = [
         (row, manifest.read(results / row.run_id / "run.json"))
@@ -124,14 +126,14 @@ def find_run(cfg: config.Parameters) -> tuple[RunFolders, str]:
     ]
     # A copied folder has no weights of its own.
     found = [(row, known) for row, known in found if known["run_id"] == row.run_id]
-    differs = {row.run_id: _differences(cfg, asked, known) for row, known in found}
+    differs = {row.run_id: _differences(params, asked, known) for row, known in found}
     fits = [pair for pair in found if not differs[pair[0].run_id]]
     done = [(row, known) for row, known in fits if row.status == "done"]
     if not done:
-        raise FileNotFoundError(_nothing_found(cfg, asked, found, differs))
+        raise FileNotFoundError(_nothing_found(params, asked, found, differs))
     done.sort(key=lambda pair: (_when(pair[0].finished), pair[0].run_id))
     run_id = done[-1][0].run_id
-    return RunFolders(cfg.folders, run_id), _what_was_open(run_id, done)
+    return RunFolders(params.folders, run_id), _what_was_open(run_id, done)
 
 
 def _when(finished: str) -> pd.Timestamp:
@@ -141,13 +143,13 @@ def _when(finished: str) -> pd.Timestamp:
 
 
 def _differences(
-    cfg: config.Parameters, names: Sequence[str], document: Mapping[str, Any]
+    params: config.Parameters, names: Sequence[str], document: Mapping[str, Any]
 ) -> list[str]:
     """Return what a run has in place of the parameters that are asked for."""
     known = document["config"]
     found = []
     for name in names:
-        wanted = json.loads(json.dumps(getattr(cfg, name)))
+        wanted = json.loads(json.dumps(getattr(params, name)))
         has = known.get(name)
         if name == "features":
             own = wanted or getattr(SYSTEMS.get(known["model"]), "features", "")
@@ -164,7 +166,7 @@ def _differences(
         elif name == "folds" and not wanted:
             same = has == _own_folds(document)
         else:
-            same = has == getattr(cfg, f"{name}_in_force", wanted)
+            same = has == getattr(params, f"{name}_in_force", wanted)
         if not same:
             found.append(f"{name} {has}")
     return found
@@ -200,26 +202,28 @@ def _what_was_open(run_id: str, fits: Sequence[tuple[Any, Mapping[str, Any]]]) -
 
 
 def _nothing_found(
-    cfg: config.Parameters,
+    params: config.Parameters,
     asked: Sequence[str],
     found: Sequence[tuple[Any, Mapping[str, Any]]],
     differs: Mapping[str, Sequence[str]],
 ) -> str:
     """Return what was looked for, what there is, and how to make it."""
-    wanted = ", ".join(f"{name} {getattr(cfg, name)}" for name in asked)
-    lines = [f"no finished run with {wanted} in {cfg.folders.results}."]
+    wanted = ", ".join(f"{name} {getattr(params, name)}" for name in asked)
+    lines = [f"no finished run with {wanted} in {params.folders.results}."]
     closest = sorted(found, key=lambda pair: len(differs[pair[0].run_id]))[:3]
     for row, _ in closest:
         reasons = [*differs[row.run_id], *filter(None, [row.note])]
         lines.append(f"  there is {row.run_id}: {'; '.join(reasons)}")
     if not closest:
         lines.append("  there are no runs yet.")
-    given = cfg.arguments("workspace", "datasets_dir", *asked)
+    given = params.arguments("workspace", "datasets_dir", *asked)
     lines.append(f"Train it: papermill notebooks/02_train.ipynb OUT.ipynb {given}")
     return "\n".join(lines)
 
 
-def _of_run(cfg: config.Parameters, document: Mapping[str, Any]) -> config.Parameters:
+def _of_run(
+    params: config.Parameters, document: Mapping[str, Any]
+) -> config.Parameters:
     """Return the parameters with the corpus and the front end of a run.
 
     Errors in the audio that were ignored when it was trained are ignored again; its
@@ -235,7 +239,7 @@ def _of_run(cfg: config.Parameters, document: Mapping[str, Any]) -> config.Param
             if value != getattr(PRESETS[preset], name)
         }
     errors = any(p["severity"] == "error" for p in audit.get("problems", ()))
-    return cfg.model_copy(
+    return params.model_copy(
         update={
             "corpus": known["corpus"],
             "features": preset,
@@ -268,13 +272,13 @@ def require_data(document: Mapping[str, Any], features: FeatureSet) -> None:
         )
 
 
-def _require_official(cfg: config.Parameters) -> None:
+def _require_official(params: config.Parameters) -> None:
     """Raise ValueError for parameters that official weights have no use for."""
-    if cfg.run_id:
+    if params.run_id:
         raise ValueError("give run_id or weights_dir, not both")
-    useless = (cfg.given & config.DECIDE_A_RUN) - _OF_OFFICIAL
-    if useless or cfg.model != "timnet":
-        said = ", ".join(sorted(useless)) or f"model '{cfg.model}'"
+    useless = (params.given & config.DECIDE_A_RUN) - _OF_OFFICIAL
+    if useless or params.model != "timnet":
+        said = ", ".join(sorted(useless)) or f"model '{params.model}'"
         raise ValueError(f"weights_dir holds TIM-Net as published: leave out {said}")
 
 
@@ -349,7 +353,7 @@ def load_fold(folders: RunFolders, fold: int, document: dict[str, Any]) -> keras
         )
     relative = path.relative_to(folders.workspace.root).as_posix()
     known = {item["path"]: item["sha256"] for item in document["artefacts"]}
-    if known.get(relative) != paths.sha256_file(path):
+    if known.get(relative) != files.sha256_file(path):
         raise ValueError(
             f"{path} is not the file that run {folders.run_id} was tested with; run "
             "02_train again with overwrite=True"
@@ -358,7 +362,7 @@ def load_fold(folders: RunFolders, fold: int, document: dict[str, Any]) -> keras
 
 
 def official_run(
-    cfg: config.Parameters,
+    params: config.Parameters,
     features: FeatureSet,
     folds: list[Fold],
     *,
@@ -367,7 +371,7 @@ def official_run(
     """Test the TIM-Net authors' weights on the folds they were trained for.
 
     Args:
-        cfg: The parameters; `weights_dir` holds one file per fold.
+        params: The parameters; `weights_dir` holds one file per fold.
         features: Features of the corpus the weights were trained on.
         folds: The folds, made with the authors' number of folds and seed.
         device: The device in force.
@@ -381,24 +385,24 @@ def official_run(
         ValueError: If the protocol would test the weights on clips they were
             trained on, or the files do not fit the corpus.
     """
-    protocol = cfg.protocol_in_force
+    protocol = params.protocol_in_force
     if protocol not in ("paper", "paper_best"):
         raise ValueError(
             f"protocol '{protocol}': the official weights were trained on random "
             "folds, so most of its test clips were in their training data. Use "
             "protocol='paper' with the authors' seed and number of folds."
         )
-    files = official.fold_files(Path(cfg.weights_dir).expanduser(), len(folds))
-    document = _describe(cfg, features, folds, files, device)
-    folders = RunFolders(cfg.folders, document["run_id"])
-    if _finished(folders) and not cfg.overwrite:
+    weights = official.fold_files(Path(params.weights_dir).expanduser(), len(folds))
+    document = _describe(params, features, folds, weights, device)
+    folders = RunFolders(params.folders, document["run_id"])
+    if _finished(folders) and not params.overwrite:
         return folders
     with manifest.only_one(folders):
         manifest.write(folders.manifest, document)
         shape, classes = features.x.shape[1:], len(features.label_names)
         rows, probabilities, embeddings = [], [], []
-        pairs = list(zip(folds, files, strict=True))
-        for fold, file in _bar(pairs, cfg.verbose):
+        pairs = list(zip(folds, weights, strict=True))
+        for fold, file in _bar(pairs, params.verbose):
             model = official.load_official(file, shape, classes)
             pair = _answers(model, features.x[fold.test])
             rows.append(fold.test)
@@ -436,7 +440,7 @@ def _official_file(
             "copy; set weights_dir to their folder"
         )
     file = official.fold_files(Path(weights_dir).expanduser(), len(known))[fold - 1]
-    if paths.sha256_file(file) != known[fold - 1]:
+    if files.sha256_file(file) != known[fold - 1]:
         raise ValueError(
             f"{file} is not the file that run {folders.run_id} tested; leave run_id "
             "empty to test it as a run of its own"
@@ -454,10 +458,10 @@ def _finished(folders: RunFolders) -> bool:
 
 
 def _describe(
-    cfg: config.Parameters,
+    params: config.Parameters,
     features: FeatureSet,
     folds: list[Fold],
-    files: list[Path],
+    weights: list[Path],
     device: Device,
 ) -> dict[str, Any]:
     """Return the manifest of a test of official weights, not finished yet."""
@@ -469,13 +473,13 @@ def _describe(
         "data_sha256": features.about["data_sha256"],
         "model": "timnet",
         "model_options": {},
-        "protocol": cfg.protocol_in_force,
+        "protocol": params.protocol_in_force,
         "folds": len(folds),
         "folds_sha256": config.digest([fold.parts() for fold in folds], length=64),
-        "seed": cfg.seed,
+        "seed": params.seed,
         "epochs": None,
         "weights_format": "timnet_hdf5",
-        "weights_sha256": [paths.sha256_file(file) for file in files],
+        "weights_sha256": [files.sha256_file(path) for path in weights],
     }
     # The authors published them when their code still kept the epoch that was
     # best on the test fold (until August 2023).
