@@ -39,10 +39,10 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 
 PIP := $(RUN) -m pip --no-input --disable-pip-version-check
 IS_311 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
-CODE := $(wildcard lib tests notebooks benchmarks)
+CODE := $(wildcard lib tests notebooks benchmarks tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lab board bench bench-step lint format render readme recipes lock clean-demo
+.PHONY: help setup demo test test-fast lab board bench bench-step lint format render readme lock clean-demo
 
 help: ## list the commands
 	@echo "make <command>:"
@@ -83,7 +83,7 @@ requirements/%.txt:
 	@exit 1
 
 demo: setup ## generate the DEMO corpus and run notebooks 01 to 05 on it
-	@$(RUN) -m lib.tools.demo
+	@$(RUN) -m tools.demo
 
 test: $(TESTS) ## run all tests
 	@$(RUN) -m pytest
@@ -112,16 +112,13 @@ format: $(TESTS) ## repair style and formatting where a tool can
 	@$(RUN) -m ruff format $(CODE)
 
 render: setup ## run the notebooks and keep their outputs (NAMES="02 03" for some)
-	@$(RUN) -m lib.tools.render $(NAMES)
+	@$(RUN) -m tools.render $(NAMES)
 
-readme: setup ## write the tables of README.md anew
-	@$(RUN) -m lib.tools.readme
-
-recipes: setup ## write the parameter files of the published experiments anew
-	@$(RUN) -m lib.tools.recipes
+readme: setup ## write the tables of README.md and docs anew
+	@$(RUN) -m tools.readme
 
 lock: setup ## resolve requirements/*.in for every platform (needs uv)
-	@$(RUN) -m lib.tools.lock
+	@$(RUN) -m tools.lock
 
 clean-demo: ## remove the DEMO corpus and everything made from it
 	rm -rf Datasets/DEMO MFCC/DEMO-* Models/DEMO-* logs/DEMO-* Results/DEMO-* Results/demo

@@ -1,106 +1,186 @@
-"""Median time of one training step, as notebook 02 runs it.
+"""A training step of TIM-Net beside its peers, in one run, as ratios.
 
-usage: python -m benchmarks.step [--steps N] [--model NAME] [--backend NAME]
+usage: python -m benchmarks.step [--official FOLDER] [--official-packages FOLDER]
+                                 [--peer FILE --peer-python PYTHON]
+                                 [--rounds N] [--steps N] [--backends NAME ...]
 
-One line: the median of milliseconds per step, its spread, and where it was measured.
-The network is TIM-Net unless another system is named: 64 clips of 188 frames and 39
-coefficients, 8 dilations, 7 classes.
+`--official` is the folder Code of the authors' repository, run by tf_keras,
+which may lie in a folder of its own (pip install --no-deps --target FOLDER tf_keras).
+`--peer` is a PyTorch script that has a class TimNet(blocks, classes), run by a Python
+that has torch. The environment variables SER_OFFICIAL, SER_OFFICIAL_PACKAGES, SER_PEER
+and SER_PEER_PYTHON say the same to `make bench-step`.
+
+64 clips of 188 frames and 39 coefficients, 8 dilations, 7 classes, on every contender;
+ours is a step of an epoch as notebook 02 runs it.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import os
 import platform
 import statistics
-import time
-from collections.abc import Callable
+import sys
+import types
+from collections.abc import Callable, Sequence
 
-BATCH, FRAMES, COEFFICIENTS, CLASSES = 64, 188, 39, 7
-WARM_UP = 3
+from benchmarks import contest
 
-
-def make_program(name: str, frames: int = FRAMES):
-    """Return the program that trains a system as notebook 02 does, ready to begin.
-
-    Args:
-        name: The system.
-        frames: Frames of a clip.
-    """
-    from lib import models
-    from lib.systems import SYSTEMS
-    from lib.training.program import Program, Recipe
-
-    recipe = Recipe(1, BATCH, 1e-3, 0.93, 0.98, 1e-8, 0.1, fused=SYSTEMS[name].fused)
-    shape = (frames, COEFFICIENTS)
-    # Its weights are fresh already; a `reset` would build the network once more.
-    return Program(lambda: models.build_model(name, shape, CLASSES), recipe, CLASSES)
+BATCH, FRAMES, COEFFICIENTS, CLASSES, DILATIONS = 64, 188, 39, 7, 8
 
 
-def epoch_of(program, clips: int = BATCH) -> Callable[[], object]:
-    """Return the function that trains one epoch.
+def repeated(step: Callable[[], object], steps: int) -> Callable[[], None]:
+    """Return the function of a turn: so many steps; three have been done."""
 
-    Args:
-        program: What `make_program` returned.
-        clips: Number of random clips of the epoch; the default is one step.
-    """
+    def turn() -> None:
+        for _ in range(steps):
+            step()
+
+    for _ in range(3):
+        step()
+    return turn
+
+
+def ours(steps: int) -> Callable[[], None]:
+    """Return the function that runs steps as notebook 02 runs them."""
     import numpy as np
 
-    rng = np.random.default_rng(0)
-    shape = program.network.input_shape[1:]
-    x = rng.normal(size=(clips, *shape)).astype(np.float32)
-    labels = np.eye(CLASSES, dtype=np.float32)[np.arange(clips) % CLASSES]
-    order = np.arange(clips)
-    # Whole epochs: what reading the clips and the scores costs is in them.
-    return lambda: program.train_epoch(x, labels, order)
-
-
-def prepare(name: str) -> Callable[[], object]:
-    """Return the function that trains one step as notebook 02 does.
-
-    Args:
-        name: The system.
-    """
+    from benchmarks.synthetic import feature_set
+    from lib import config, fold, losses, train
     from lib.device import select
 
-    select("cpu", side_by_side=True)
-    return epoch_of(make_program(name))
+    select("cpu")
+    data = feature_set("EMODB", BATCH)
+    given = {"corpus": "EMODB", "protocol": "paper", "batch_size": BATCH, "epochs": 1}
+    settings = train.resolve(config.validated(given), data)
+    network = fold.Network(settings, (FRAMES, COEFFICIENTS), CLASSES)
+    network.engine.assign([network.draw(0)])
+    labels = losses.smoothed_labels(data.y, CLASSES, 0.1)
+    order = np.arange(BATCH)
+    return repeated(
+        lambda: network.engine.train_epoch(data.x, labels, [order], [1e-3]), steps
+    )
 
 
-def measure(name: str, steps: int) -> list[float]:
-    """Return the milliseconds of every step after the warm-up.
+def official(steps: int, code: str) -> Callable[[], None]:
+    """Return steps of the official network, compiled as its authors do."""
+    import numpy as np
+
+    sys.path.insert(0, code)
+    module = importlib.import_module("Model")
+    chosen = types.SimpleNamespace(
+        filter_size=COEFFICIENTS,
+        kernel_size=2,
+        stack_size=1,
+        dilation_size=DILATIONS,
+        dropout=0.1,
+        activation="relu",
+        lr=1e-3,
+        beta1=0.93,
+        beta2=0.98,
+    )
+    network = module.TIMNET_Model(
+        chosen,
+        input_shape=(FRAMES, COEFFICIENTS),
+        class_label=[str(number) for number in range(CLASSES)],
+        save_path="",
+        name="",
+    )
+    network.create_model()
+    rng = np.random.default_rng(0)
+    clips = rng.normal(size=(BATCH, FRAMES, COEFFICIENTS)).astype(np.float32)
+    labels = np.eye(CLASSES, dtype=np.float32)[np.arange(BATCH) % CLASSES]
+    return repeated(lambda: network.model.train_on_batch(clips, labels), steps)
+
+
+def peer(steps: int, script: str) -> Callable[[], None]:
+    """Return steps of a plain PyTorch network, without compilation."""
+    torch = importlib.import_module("torch")
+    found = importlib.util.spec_from_file_location("peer", script)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    torch.set_num_threads(os.cpu_count())
+    torch.manual_seed(0)
+    network = module.TimNet(DILATIONS, CLASSES)
+    settings = {"lr": 1e-3, "betas": (0.93, 0.98), "eps": 1e-8}
+    optimizer = torch.optim.Adam(network.parameters(), **settings)
+    clips = torch.randn(BATCH, COEFFICIENTS, FRAMES)
+    labels = torch.arange(BATCH) % CLASSES
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(
+            network(clips), labels, label_smoothing=0.1
+        )
+        loss.backward()
+        optimizer.step()
+
+    return repeated(step, steps)
+
+
+def measure(
+    official: str = "",
+    official_packages: str = "",
+    peer: str = "",
+    peer_python: str = "",
+    rounds: int = 5,
+    steps: int = 5,
+    backends: Sequence[str] = ("tensorflow",),
+) -> dict[str, float]:
+    """Return the milliseconds of a step of each contender, and ours over the others'.
 
     Args:
-        name: The system.
-        steps: Number of steps to time.
+        official: Folder Code of the authors' repository, "" to leave it out.
+        official_packages: Folder that has tf_keras; "" if it is installed.
+        peer: PyTorch script that has a class TimNet, "" to leave it out.
+        peer_python: A Python that has torch.
+        rounds: Turns of each contender.
+        steps: Steps of a turn.
+        backends: Of Keras; the first is compared with the others' steps.
     """
-    step, times = prepare(name), []
-    for number in range(WARM_UP + steps):
-        begun = time.perf_counter()
-        step()
-        if number >= WARM_UP:
-            times.append(1e3 * (time.perf_counter() - begun))
-    return times
+    contenders = {
+        f"ours_{name}": contest.start(
+            "benchmarks.step:ours", steps=steps, KERAS_BACKEND=name
+        )
+        for name in backends
+    }
+    if official:
+        contenders["official"] = contest.start(
+            "benchmarks.step:official",
+            packages=official_packages,
+            TF_USE_LEGACY_KERAS="1",
+            steps=steps,
+            code=official,
+        )
+    if peer:
+        contenders["pytorch"] = contest.start(
+            "benchmarks.step:peer", python=peer_python, steps=steps, script=peer
+        )
+    turns = contest.take_turns(contenders, rounds)
+    middle = {
+        name: statistics.median(turn["seconds"] for turn in found) / steps
+        for name, found in turns.items()
+    }
+    result = {f"{name}_ms": 1e3 * seconds for name, seconds in middle.items()}
+    for name in {"official", "pytorch"} & set(middle):
+        result[f"ours_over_{name}"] = middle[f"ours_{backends[0]}"] / middle[name]
+    return result
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--model", default="timnet")
-    parser.add_argument("--backend", choices=("tensorflow", "jax"), default=None)
-    chosen = parser.parse_args()
-    if chosen.backend:
-        os.environ["KERAS_BACKEND"] = chosen.backend
-    times = measure(chosen.model, chosen.steps)
-    import keras
-
-    print(
-        f"{chosen.model}: {statistics.median(times):.1f} ms/step "
-        f"(median of {len(times)}, {min(times):.1f} to {max(times):.1f}; "
-        f"{keras.backend.backend()}, {os.cpu_count()} processors, "
-        f"{platform.machine()})"
-    )
+    for name in ("official", "official-packages", "peer", "peer-python"):
+        variable = f"SER_{name.upper().replace('-', '_')}"
+        parser.add_argument(f"--{name}", default=os.environ.get(variable, ""))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--backends", nargs="+", default=["tensorflow"])
+    for name, value in measure(**vars(parser.parse_args())).items():
+        print(f"{name.replace('_', ' '):22s} {value:8.2f}")
+    print(f"{os.cpu_count()} processors, {platform.machine()}")
 
 
 if __name__ == "__main__":

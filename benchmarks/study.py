@@ -14,54 +14,47 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import os
-import pathlib
-import subprocess
 import sys
 import tempfile
-import time
 import types
+from collections.abc import Callable
+
+from benchmarks import contest
 
 FOLDS, EPOCHS, BATCH, CORPUS = 10, 20, 64, "EMODB"
 
 
-def ours(folder: str, epochs: int) -> dict[str, float]:
-    """Train all folds as notebook 02 does; return the seconds."""
-    from benchmarks.synthetic import SHAPES
-    from lib import config, training
+def ours(epochs: int) -> Callable[[], None]:
+    """Return the function that trains all folds as notebook 02 does."""
+    from benchmarks.synthetic import feature_set
+    from lib import config, train
     from lib.device import select
 
-    params = config.validated(
-        {
-            "workspace": folder,
-            "corpus": CORPUS,
-            "protocol": "paper",
-            "folds": FOLDS,
-            "epochs": epochs,
-            "batch_size": BATCH,
-        }
-    )
-    data = SHAPES[CORPUS].features()
-    machine = select("cpu", side_by_side=params.folds_side_by_side)
-    begun = time.perf_counter()
-    training.train(
-        training.resolve(params, data),
-        data,
-        training.make_folds(params, data),
-        params.folders,
-        device=machine,
-        verbose=0,
-    )
-    return {"seconds": time.perf_counter() - begun, "folds": FOLDS}
+    data, machine = feature_set(CORPUS), select("cpu")
+
+    def turn() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            given = {"workspace": folder, "corpus": CORPUS, "protocol": "paper"}
+            sizes = {"folds": FOLDS, "epochs": epochs, "batch_size": BATCH}
+            params = config.validated(given | sizes)
+            train.train(
+                train.resolve(params, data),
+                data,
+                train.make_folds(params, data),
+                params.folders,
+                device=machine,
+                verbose=0,
+            )
+
+    return turn
 
 
-def official(folder: str, epochs: int, code: str, folds: int) -> dict[str, float]:
-    """Train some folds with the official code; return the seconds."""
+def official(epochs: int, code: str, folds: int) -> Callable[[], None]:
+    """Return the function that trains some folds with the official code."""
     import numpy as np
     from sklearn.model_selection import KFold
 
-    from benchmarks.synthetic import SHAPES
+    from benchmarks.synthetic import feature_set
 
     sys.path.insert(0, code)
     module = importlib.import_module("Model")
@@ -77,55 +70,35 @@ def official(folder: str, epochs: int, code: str, folds: int) -> dict[str, float
             return list(super().split(*arguments))[:folds]
 
     module.KFold = SomeFolds
-    data = SHAPES[CORPUS].features()
-    labels = np.eye(SHAPES[CORPUS].classes, dtype=np.float32)[data.y]
-    chosen = nothing(
-        data=CORPUS,
-        model_path=f"{folder}/Models/",
-        result_path=f"{folder}/Results/",
-        lr=1e-3,
-        beta1=0.93,
-        beta2=0.98,
-        batch_size=BATCH,
-        epoch=epochs,
-        dropout=0.1,
-        random_seed=46,
-        activation="relu",
-        filter_size=39,
-        kernel_size=2,
-        stack_size=1,
-        dilation_size=8,
-        split_fold=FOLDS,
-    )
-    names = tuple(data.label_names)
-    network = module.TIMNET_Model(chosen, data.x.shape[1:], names)
-    begun = time.perf_counter()
-    network.train(data.x, labels)
-    return {"seconds": time.perf_counter() - begun, "folds": folds}
+    data = feature_set(CORPUS)
+    labels = np.eye(len(data.label_names), dtype=np.float32)[data.y]
+    settings = {
+        "lr": 1e-3,
+        "beta1": 0.93,
+        "beta2": 0.98,
+        "batch_size": BATCH,
+        "epoch": epochs,
+        "dropout": 0.1,
+        "random_seed": 46,
+        "activation": "relu",
+        "filter_size": 39,
+        "kernel_size": 2,
+        "stack_size": 1,
+        "dilation_size": 8,
+        "split_fold": FOLDS,
+    }
 
+    def turn() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            places = {
+                "model_path": f"{folder}/Models/",
+                "result_path": f"{folder}/Results/",
+            }
+            chosen = nothing(data=CORPUS, **settings, **places)
+            names = tuple(data.label_names)
+            module.TIMNET_Model(chosen, data.x.shape[1:], names).train(data.x, labels)
 
-def in_process(kind: str, packages: str = "", **given) -> dict[str, float]:
-    """Return what `ours` or `official` measures in a process of its own."""
-    root = pathlib.Path(__file__).resolve().parent.parent
-    more = {"TF_USE_LEGACY_KERAS": "1"} if kind == "official" else {}
-    search = os.pathsep.join(filter(None, [str(root), packages]))
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.study",
-                "--contender",
-                json.dumps({"kind": kind, "folder": folder} | given),
-            ],
-            capture_output=True,
-            text=True,
-            cwd=root,
-            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": search} | more,
-        )
-    if done.returncode:
-        raise RuntimeError(f"{kind} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return turn
 
 
 def measure(
@@ -134,58 +107,37 @@ def measure(
     epochs: int = EPOCHS,
     official_folds: int = 1,
 ) -> dict[str, float]:
-    """Return the seconds of ten folds of each contender, and their ratio.
-
-    Args:
-        official: The folder Code of a checkout of the official repository; "" to
-            measure ours alone.
-        official_packages: Folder that holds tf_keras, if it is not installed.
-        epochs: Epochs of every fold.
-        official_folds: Folds that the official code trains; the rest is reckoned.
-    """
-    found = {"epochs": epochs, "folds": FOLDS}
+    """Return the seconds of ten folds of each contender, and their ratio."""
+    seconds = {}
+    # One after the other: side by side, each would slow the other down.
     if official:
-        theirs = in_process(
-            "official",
-            official_packages,
+        theirs = contest.start(
+            "benchmarks.study:official",
+            packages=official_packages,
+            TF_USE_LEGACY_KERAS="1",
             epochs=epochs,
             code=official,
             folds=official_folds,
         )
-        found["official_folds_measured"] = official_folds
-        found["official_seconds"] = theirs["seconds"] / theirs["folds"] * FOLDS
-    found["ours_seconds"] = in_process("ours", epochs=epochs)["seconds"]
+        (turn,) = contest.take_turns({"official": theirs}, 1)["official"]
+        seconds["official_seconds"] = turn["seconds"] / official_folds * FOLDS
+    own = contest.start("benchmarks.study:ours", epochs=epochs)
+    (turn,) = contest.take_turns({"ours": own}, 1)["ours"]
+    seconds["ours_seconds"] = turn["seconds"]
     if official:
-        found["ratio"] = found["ours_seconds"] / found["official_seconds"]
-    return found
-
-
-def contend(given: dict) -> None:
-    """Be a contender; print its figures as the last line."""
-    kind = given.pop("kind")
-    print(json.dumps({"ours": ours, "official": globals()["official"]}[kind](**given)))
+        seconds["ratio"] = seconds["ours_seconds"] / seconds["official_seconds"]
+    return seconds
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.study")
-    parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--official", default="")
     parser.add_argument("--official-packages", default="")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--official-folds", type=int, default=1)
-    chosen = vars(parser.parse_args())
-    if contender := chosen.pop("contender"):
-        contend(json.loads(contender))
-        return
-    found = measure(**chosen)
-    print(f"{FOLDS} folds, {found['epochs']} epochs: {found['ours_seconds']:.0f} s")
-    if "ratio" in found:
-        print(
-            f"official: {found['official_seconds']:.0f} s "
-            f"({found['official_folds_measured']} folds measured), "
-            f"ours / official = {found['ratio']:.2f}"
-        )
+    for name, value in measure(**vars(parser.parse_args())).items():
+        print(f"{name.replace('_', ' '):20s} {value:9.2f}")
 
 
 if __name__ == "__main__":

@@ -1,171 +1,109 @@
-"""Altered copies of training clips: waveforms, and cepstra.
+"""Altered copies of training clips: of the audio, kept in a file, and of cepstra.
 
-What is altered is for training alone. Who trains is decided elsewhere, for whole
-utterances, so that no copy of a tested clip is ever trained on.
-
-The waveform alterations and their values are those of CkTIM-net; its repository
-also has transforms of MFCC arrays, which its published runs do not use.
+What is altered is for training alone; folds part whole utterances, so that no copy of
+a tested clip is trained on. The alterations of the audio are CkTIM-net's.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.random import Generator
 
-Generator = np.random.Generator
+from lib import config, corpora, features
 
-# Shares of the clip that a copy may be shifted by, and the speeds it may be played at.
+# Shares of the clip that a copy may be shifted by, and speeds it may be played at.
 SHIFTS = (0.05, 0.10, 0.15, 0.20, 0.30)
 SPEEDS = (0.25, 0.5, 1.5, 2.0)
 
 
-def white_noise(
-    signal: np.ndarray, rng: Generator, snr_decibel: float = 10.0
-) -> np.ndarray:
-    """Return a signal with white Gaussian noise.
-
-    Args:
-        signal: float32, (samples,) or (channels, samples).
-        rng: Random generator.
-        snr_decibel: Power of the signal over that of the noise, in decibels. Each
-            channel has noise of its own.
-    """
+def white_noise(signal: np.ndarray, rng: Generator, decibel: float = 10) -> np.ndarray:
+    """Add white noise at a signal-to-noise ratio in decibels, for each channel."""
     power = np.mean(np.square(signal, dtype=np.float64), axis=-1, keepdims=True)
-    deviation = np.sqrt(power / 10 ** (snr_decibel / 10))
-    noise = deviation * rng.standard_normal(signal.shape)
+    noise = np.sqrt(power / 10 ** (decibel / 10)) * rng.standard_normal(signal.shape)
     return (signal + noise).astype(np.float32)
 
 
-def time_shift(
-    signal: np.ndarray, rng: Generator, shares: Sequence[float] = SHIFTS
-) -> np.ndarray:
-    """Return a signal moved earlier or later; what comes in is silence.
-
-    Args:
-        signal: float32, (samples,) or (channels, samples).
-        rng: Random generator; it draws the share and the direction.
-        shares: Shares of the length, each in (0, 1).
-    """
-    samples = signal.shape[-1]
-    by = int(samples * rng.choice(np.asarray(shares, float)))
-    moved = np.zeros_like(signal)
-    if by == 0:
-        return signal.copy()
-    if rng.random() < 0.5:
-        moved[..., by:] = signal[..., :-by]
-    else:
-        moved[..., :-by] = signal[..., by:]
+def time_shift(signal: np.ndarray, rng: Generator) -> np.ndarray:
+    """Move a signal earlier or later by one of `SHIFTS`; what comes in is silence."""
+    by = int(signal.shape[-1] * rng.choice(SHIFTS))
+    by = by if rng.random() < 0.5 else -by
+    moved = np.roll(signal, by, axis=-1)
+    moved[..., slice(by) if by >= 0 else slice(by, None)] = 0
     return moved
 
 
 def time_stretch(
     signal: np.ndarray, rng: Generator, rates: Sequence[float] = SPEEDS
 ) -> np.ndarray:
-    """Return a signal played faster or slower at the same pitch (phase vocoder).
+    """Play a signal faster or slower at the same pitch; a rate of 2 halves it."""
+    import librosa  # here: training on ready-made features does not need it
 
-    Args:
-        signal: float32, (samples,) or (channels, samples).
-        rng: Random generator; it draws the rate.
-        rates: Speeds; 2 halves the length, 0.5 doubles it.
-    """
-    import librosa
-
-    rate = float(rng.choice(np.asarray(rates, float)))
-    return librosa.effects.time_stretch(signal, rate=rate).astype(np.float32)
+    return librosa.effects.time_stretch(signal, rate=rng.choice(rates))
 
 
-def reverse(signal: np.ndarray, rng: Generator | None = None) -> np.ndarray:
-    """Return a signal (..., samples) from its end to its beginning."""
-    return np.ascontiguousarray(signal[..., ::-1])
-
-
+# From samples, float32, (channels, samples), to such samples.
 WAVEFORM: Mapping[str, Callable[[np.ndarray, Generator], np.ndarray]] = {
     "noise": white_noise,
     "shift": time_shift,
     "stretch": time_stretch,
-    "reversal": reverse,
+    "reversal": lambda signal, rng: signal[..., ::-1].copy(),
 }
 
 
-def cepstrum_noise(
-    x: np.ndarray, rng: Generator, deviation: float = 0.005, *, relative: bool = True
-) -> np.ndarray:
-    """Return clips with Gaussian noise on every value.
-
-    Args:
-        x: float32, (clips, frames, coefficients).
-        rng: Random generator.
-        deviation: Standard deviation of the noise.
-        relative: True if `deviation` is a share of the standard deviation of each
-            coefficient over the clip; False if it is added outright, as the
-            repository does, which is nothing beside a c0 of minus 500.
-    """
-    scale = np.float32(deviation)
-    if relative:
-        scale = scale * x.std(axis=1, keepdims=True)
-    return x + scale * rng.standard_normal(x.shape, np.float32)
+def cepstrum_noise(x: np.ndarray, rng: Generator, share: float = 0.005) -> np.ndarray:
+    """Add noise of a share of each coefficient's standard deviation over the clip."""
+    deviation = np.float32(share) * x.std(axis=1, keepdims=True)
+    return x + deviation * rng.standard_normal(x.shape, np.float32)
 
 
 def cepstrum_shift(x: np.ndarray, rng: Generator, frames: int = 2) -> np.ndarray:
-    """Return clips moved by up to `frames` frames; the edge frame is repeated."""
+    """Move clips by up to `frames` frames; the edge frame is repeated."""
     by = rng.integers(-frames, frames + 1, (len(x), 1))
-    source = np.clip(np.arange(x.shape[1]) - by, 0, x.shape[1] - 1)
-    return np.take_along_axis(x, source[..., None], axis=1)
+    return _read_at(x, np.arange(x.shape[1]) - by)
 
 
-def frame_mask(x: np.ndarray, rng: Generator, width: int = 2) -> np.ndarray:
-    """Return clips with `width` neighbouring frames at the clip's mean."""
-    return _masked(x, rng, width, axis=1)
-
-
-def coefficient_mask(x: np.ndarray, rng: Generator, width: int = 2) -> np.ndarray:
-    """Return clips with `width` neighbouring coefficients at their mean."""
-    return _masked(x, rng, width, axis=2)
-
-
-def _masked(x: np.ndarray, rng: Generator, width: int, axis: int) -> np.ndarray:
-    """Return clips with a run of places along an axis set to the mean over time."""
-    length = x.shape[axis]
-    begin = rng.integers(0, max(length - width, 0) + 1, (len(x), 1))
-    place = np.arange(length)
-    inside = (place >= begin) & (place < begin + width)
-    shape = (len(x), length, 1) if axis == 1 else (len(x), 1, length)
-    return np.where(inside.reshape(shape), x.mean(axis=1, keepdims=True), x)
+def mask(x: np.ndarray, rng: Generator, axis: int, width: int = 2) -> np.ndarray:
+    """Set `width` neighbours along an axis (1: frames) to the mean over the clip."""
+    place = np.arange(x.shape[axis])
+    begin = rng.integers(0, max(len(place) - width, 0) + 1, (len(x), 1))
+    inside = np.expand_dims((place >= begin) & (place < begin + width), 3 - axis)
+    return np.where(inside, x.mean(axis=1, keepdims=True), x)
 
 
 def crop(x: np.ndarray, rng: Generator, share: float = 0.9) -> np.ndarray:
-    """Return a random part of each clip, stretched to the old number of frames."""
+    """Take a random part of each clip, stretched to the old number of frames."""
     frames = x.shape[1]
     start = rng.uniform(0, (1 - share) * (frames - 1), (len(x), 1))
-    return _resampled(x, start + share * np.arange(frames))
+    return _read_at(x, start + share * np.arange(frames))
 
 
-def stretch(
-    x: np.ndarray, rng: Generator, low: float = 0.9, high: float = 1.1
-) -> np.ndarray:
-    """Return clips played at another speed; the last frame is repeated at need."""
-    rate = rng.uniform(low, high, (len(x), 1))
-    return _resampled(x, rate * np.arange(x.shape[1]))
+def stretch(x: np.ndarray, rng: Generator, most: float = 0.1) -> np.ndarray:
+    """Play clips at a speed of 1 +- `most`; the last frame is repeated at need."""
+    rates = rng.uniform(1 - most, 1 + most, (len(x), 1))
+    return _read_at(x, rates * np.arange(x.shape[1]))
 
 
-def _resampled(x: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return clips read at fractional frames (clips, frames), linearly between."""
-    places = np.clip(places, 0, x.shape[1] - 1)
+def _read_at(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return clips at fractional frames, (clips, frames), linearly between two."""
+    places = np.clip(places, 0, x.shape[1] - 1)[..., np.newaxis]
     below = np.floor(places).astype(int)
-    above = np.minimum(below + 1, x.shape[1] - 1)
-    share = (places - below)[..., None].astype(np.float32)
-    return (
-        np.take_along_axis(x, below[..., None], axis=1) * (1 - share)
-        + np.take_along_axis(x, above[..., None], axis=1) * share
-    )
+    above = np.ceil(places).astype(int)
+    share = (places - below).astype(np.float32)
+    parts = (np.take_along_axis(x, frames, axis=1) for frames in (below, above))
+    return next(parts) * (1 - share) + next(parts) * share
 
 
+# From clips, float32, (clips, frames, coefficients), to such clips.
 CEPSTRUM: Mapping[str, Callable[[np.ndarray, Generator], np.ndarray]] = {
     "noise": cepstrum_noise,
     "shift": cepstrum_shift,
-    "frame_mask": frame_mask,
-    "coefficient_mask": coefficient_mask,
+    "frame_mask": functools.partial(mask, axis=1),
+    "coefficient_mask": functools.partial(mask, axis=2),
     "crop": crop,
     "stretch": stretch,
 }
@@ -177,20 +115,7 @@ def augment_cepstra(
     transforms: Sequence[str] = tuple(CEPSTRUM),
     probability: float = 0.5,
 ) -> np.ndarray:
-    """Return clips, each transform applied to a random share of them.
-
-    Args:
-        x: float32, (clips, frames, coefficients); left as it is.
-        rng: Random generator; the same one gives the same clips.
-        transforms: Names from `CEPSTRUM`, applied in this order.
-        probability: Share of the clips that each is applied to.
-
-    Returns:
-        A new array of the same shape.
-
-    Raises:
-        ValueError: For an unknown transform, or a probability outside [0, 1].
-    """
+    """Return clips, each transform applied in turn to a random share of them."""
     require_known(transforms, CEPSTRUM)
     if not 0 <= probability <= 1:
         raise ValueError(f"probability is {probability!r}; give 0 to 1")
@@ -204,10 +129,68 @@ def augment_cepstra(
 
 def require_known(names: Sequence[str], known: Mapping[str, object]) -> None:
     """Raise ValueError unless all names are known, and there are some."""
-    if not isinstance(names, list | tuple) or not names:
+    right = isinstance(names, list | tuple) and names
+    if not right or any(name not in list(known) for name in names):
         raise ValueError(f"transforms is {names!r}; give a list of {', '.join(known)}")
-    for name in names:
-        if name not in known:
-            raise ValueError(
-                f"there is no transform {name!r}; there are: {', '.join(known)}"
+
+
+def augmented_copies(
+    params: config.Parameters,
+    corpus: corpora.Corpus,
+    data: features.FeatureSet,
+    transforms: Sequence[str] = tuple(WAVEFORM),
+) -> np.ndarray:
+    """Return the features of altered copies of every utterance, or find them.
+
+    A copy depends on its own audio, the seed, the file's name and the transform only.
+    Kept copies of the same recordings are taken, also where the audio is not at hand.
+
+    Returns:
+        float32, (utterances, copies, frames, coefficients), a copy for each of the
+        `transforms`, or of its pieces.
+    """
+    require_known(transforms, WAVEFORM)
+    chosen = params.feature_preset, params.feature_options
+    settings, name = features.front_end(*chosen), data.about["features"]
+    if name != features.preset_name(*chosen):
+        raise ValueError(f"copies by '{chosen[0]}' {chosen[1]} do not go with '{name}'")
+    length = features.clip_length(settings, corpus)
+    key = {
+        "source_sha256": data.about["x_sha256"],
+        "settings": dataclasses.asdict(settings),
+        "transforms": list(transforms),
+        "seed": params.seed,
+    }
+    name = f"{name}-augmented-{config.digest(key)}"
+    audio = features.audio_paths(params, corpus)
+
+    def copies_of(file: str) -> np.ndarray:
+        rows = []
+        try:
+            samples = features.load_audio(audio[file], settings)
+            for transform in transforms:
+                text = f"{params.seed} {transform} {file}"
+                number = hashlib.sha256(text.encode()).digest()[:8]
+                rng = np.random.default_rng(int.from_bytes(number, "big"))
+                changed = WAVEFORM[transform](samples, rng)
+                made = features.features_of(changed, settings, length)
+                rows.extend(made if made.ndim == 3 else [made])
+        except ValueError as error:
+            raise ValueError(f"no altered copies of {file}: {error}") from error
+        return np.stack(rows)
+
+    def make() -> features.FeatureSet:
+        lost = [file for file in data.file if file not in audio]
+        if lost:
+            raise FileNotFoundError(
+                f"augmentation 'waveform' alters the audio, and {len(lost)} of "
+                f"{len(data)} files are not there (first: {lost[0]}); set "
+                "datasets_dir, or augmentation='cepstrum'"
             )
+        bar = "copies" if params.verbose == 1 else ""
+        rows = features.in_threads(copies_of, data.file, bar)
+        return dataclasses.replace(data, x=features.stacked(rows), about={})
+
+    target = features.feature_path(params.folders.features, corpus.name, name)
+    key["data_sha256"] = data.about["data_sha256"]  # of the audio too
+    return features.cached(target, key, make)[0].x

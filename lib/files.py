@@ -24,15 +24,10 @@ DATASETS = REPOSITORY / "Datasets"
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """The folders that one study reads and writes.
-
-    Attributes:
-        root: Folder that holds MFCC, Models, logs and Results.
-        datasets: Folder that holds one sub-folder of audio per corpus.
-    """
+    """The folders that one study reads and writes."""
 
     root: Path
-    datasets: Path
+    datasets: Path  # one sub-folder of audio for each corpus
 
     @property
     def features(self) -> Path:
@@ -41,12 +36,12 @@ class Workspace:
 
     @property
     def models(self) -> Path:
-        """Folder of the trained weights, one sub-folder per run."""
+        """Folder of the trained weights, one sub-folder for each run."""
         return self.root / "Models"
 
     @property
     def logs(self) -> Path:
-        """Folder of the training logs, one sub-folder per run."""
+        """Folder of the training logs, one sub-folder for each run."""
         return self.root / "logs"
 
     @property
@@ -63,9 +58,6 @@ def find_workspace(root: str = "", datasets_dir: str = "") -> Workspace:
             the first write.
         datasets_dir: Folder of the corpora; "" is `Datasets` in the workspace.
 
-    Returns:
-        The workspace, with absolute paths.
-
     Raises:
         ValueError: If one of the two paths exists and is not a folder.
     """
@@ -80,13 +72,9 @@ def find_workspace(root: str = "", datasets_dir: str = "") -> Workspace:
 
 
 def located(path: Path | str) -> Path:
-    """Return a path as an absolute one, seen from here or else from the repository.
+    """Return an absolute path; a relative one is seen from here, then from the root.
 
     Notebooks run in `notebooks/`, but folders are named as seen from the repository.
-
-    Args:
-        path: A path; a relative one that does not exist in the current folder, but
-            in the repository, is taken there.
     """
     path = Path(path).expanduser()
     if not path.exists() and (REPOSITORY / path).exists():
@@ -96,15 +84,9 @@ def located(path: Path | str) -> Path:
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes `target` only if the block succeeds.
+    """Yield a path beside `target` that becomes it only if the block succeeds.
 
     A cut at any moment leaves the old file or the new one, never half of one.
-
-    Args:
-        target: The file to write; missing parent folders are created.
-
-    Yields:
-        A path beside `target`, with the same ending, to write to.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written; the
@@ -125,16 +107,14 @@ def atomic_path(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-_ELSEWHERE = "choose another one (`workspace`; for audio `datasets_dir`)"
-
-
 def _explained(error: OSError, target: Path) -> OSError:
     """Return the same error with a message that says what to do."""
+    elsewhere = "choose another one (`workspace`; for audio `datasets_dir`)"
     advice = {
         errno.ENOSPC: "the disk is full; free some space and run the same again",
         errno.EDQUOT: "the disk quota is used up; free some space and run again",
-        errno.EACCES: f"the folder cannot be written; {_ELSEWHERE}",
-        errno.EROFS: f"the disk is read-only; {_ELSEWHERE}",
+        errno.EACCES: f"the folder cannot be written; {elsewhere}",
+        errno.EROFS: f"the disk is read-only; {elsewhere}",
     }.get(error.errno)
     if advice is None:
         return error
@@ -158,14 +138,6 @@ def write_npz(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays to an uncompressed `.npz` atomically, without pickles.
 
     NumPy's own `savez` cannot name an array "file", which the feature files do.
-
-    Args:
-        target: The file to write.
-        arrays: Arrays by name; none of dtype object.
-
-    Raises:
-        ValueError: If an array holds Python objects.
-        OSError: As `atomic_path`.
     """
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from lib import features
-from lib.features import FrontEnd
 
 
 class Recogniser:
@@ -22,7 +21,7 @@ class Recogniser:
     trained or loaded later count.
 
     Args:
-        model: A network of `models.build_model`, trained.
+        model: A trained network of `models.build_model`, or a fitted baseline.
         settings: The front end that it was trained with.
         length: Length of a clip, or of a piece, in samples at the front end's rate;
             see `features.clip_length`.
@@ -31,22 +30,20 @@ class Recogniser:
         ValueError: If the network does not take what the front end gives.
     """
 
-    def __init__(self, model: keras.Model, settings: FrontEnd, length: int) -> None:
+    def __init__(self, model, settings: features.FrontEnd, length: int) -> None:
         self.settings = settings
         self.length = length
         frames = features.num_frames(settings, length) * settings.channels
-        given = (frames, settings.coefficients)
-        taken = model.input_shape[1:]
-        if any(
-            want not in (None, have) for want, have in zip(taken, given, strict=True)
-        ):
+        self._shape = (frames, settings.coefficients)
+        taken = getattr(model, "input_shape", (None, None, None))[1:]
+        pairs = zip(taken, self._shape, strict=True)
+        if any(want not in (None, have) for want, have in pairs):
             raise ValueError(
                 f"the network takes clips of {taken} frames and coefficients, the "
-                f"front end gives {given}"
+                f"front end gives {self._shape}"
             )
-        self._shape = given
-        self._answer = _compiled(model, (1, *given))
-        self._answer(np.zeros((1, *given), np.float32))
+        self._answer = _compiled(model, (1, *self._shape))
+        self._answer(np.zeros((1, *self._shape), np.float32))
 
     def probabilities(self, source: Path | typing.BinaryIO) -> np.ndarray:
         """Return the class probabilities of a recording, float32, (classes,).
@@ -60,18 +57,14 @@ class Recogniser:
             ValueError: If the file is no audio or holds no samples.
         """
         clips = features.extract(source, self.settings, self.length)
-        if clips.ndim == 2:
-            clips = clips[np.newaxis]
+        clips = clips.reshape(-1, *self._shape)
         return np.mean([self.of_clip(clip) for clip in clips], axis=0)
 
     def of_clip(self, clip: np.ndarray) -> np.ndarray:
-        """Return the class probabilities of features, float32, (classes,).
-
-        Args:
-            clip: float32, (frames, coefficients).
+        """Return the class probabilities (classes,) of (frames, coefficients).
 
         Raises:
-            ValueError: If it has another shape.
+            ValueError: If the clip has another shape.
         """
         if clip.shape != self._shape:
             raise ValueError(
@@ -80,8 +73,10 @@ class Recogniser:
         return np.asarray(self._answer(clip[np.newaxis]))[0]
 
 
-def _compiled(model: keras.Model, shape: tuple[int, ...]) -> Callable:
+def _compiled(model, shape: tuple[int, ...]) -> Callable:
     """Return the network as one compiled function of an array of this shape."""
+    if not isinstance(model, keras.Model):
+        return model.predict_proba
     if keras.backend.backend() == "jax":
         import jax
 

@@ -1,7 +1,7 @@
 """Folds: who trains, who validates, who tests.
 
-A `Fold` cannot be built with a test row on its training side. The one protocol
-that chooses its epoch on the test fold has to say so and is marked everywhere.
+To add a protocol, write a function from `Rows`, a number of folds (0 for its own), a
+seed and the name of the corpus to folds, under `@protocol`.
 """
 
 from __future__ import annotations
@@ -21,31 +21,75 @@ from sklearn.model_selection import (
 from lib.corpora.spelling import folded
 
 MOST_SINGLE_SPEAKERS = 10  # up to here every speaker is a fold of its own
-# Eight speakers in four groups: a class is watching while DEMO trains.
-OWN_SPEAKER_FOLDS = {"DEMO": 4}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """The rows of one fold; one with a test row on its training side is refused."""
+
+    number: int  # 1, 2, ...
+    train: np.ndarray  # indices of rows, int64, sorted; likewise the two others
+    validation: np.ndarray  # choose the epoch; empty where the last is taken
+    test: np.ndarray
+    validation_is_test: bool = False  # only for protocols that leak on purpose
+
+    def parts(self) -> list[list[int]]:
+        """Return the rows that train, validate and test, as plain numbers."""
+        return [part.tolist() for part in (self.train, self.validation, self.test)]
+
+    def __post_init__(self) -> None:
+        number = self.number
+        if not len(self.train):
+            raise ValueError(
+                f"fold {number} has no training rows left; use more folds, or another "
+                "protocol"
+            )
+        if not len(self.test):
+            raise ValueError(f"fold {number} has no test rows; use fewer folds")
+        if np.intersect1d(self.train, self.test).size:
+            raise ValueError(f"fold {number}: train and test share rows")
+        if np.intersect1d(self.train, self.validation).size:
+            raise ValueError(f"fold {number}: train and validation share rows")
+        if self.validation_is_test:
+            if not np.array_equal(self.validation, self.test):
+                raise ValueError(f"fold {number}: validation is not the test part")
+        elif np.intersect1d(self.validation, self.test).size:
+            raise ValueError(f"fold {number}: validation and test share rows")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What a protocol may know of every utterance, in row order."""
+
+    y: np.ndarray  # label indices
+    speaker: np.ndarray  # "" where unknown, as in the columns below
+    sex: np.ndarray
+    text: np.ndarray  # the sentence
+    content: np.ndarray | None = None  # hash of what the recording holds
+    label_names: Sequence[str] = ()  # for messages
+
+    def name(self, label: int) -> str:
+        """Return the name of a label, or its number where it has none."""
+        names = list(self.label_names)
+        return f"'{names[label]}'" if names else f"number {label}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """What a protocol promises.
+    """What a protocol promises."""
 
-    Attributes:
-        name: Its name in parameters, run ids and tables.
-        title: Its name in figures.
-        folds: Number of folds if the user does not say; 0 where the corpus
-            decides.
-        chosen_on: What the tested epoch is chosen on: "last" (none is chosen),
-            "validation", or "test" (a leak, kept to show what it is worth).
-        speakers_apart: True if no speaker is on both sides.
-        explanation: One sentence for a reader.
-    """
-
-    name: str
-    title: str
-    folds: int
+    make: Callable[[Rows, int, int, str], Iterator[Fold]]
+    title: str  # its name in figures
+    folds: int  # if the user does not say; 0 where the corpus decides
+    # What the tested epoch is chosen on: "last" (none is chosen), "validation", or
+    # "test" (a leak, kept to show what it is worth).
     chosen_on: str
-    speakers_apart: bool
-    explanation: str
+    speakers_apart: bool  # no speaker is on both sides
+
+    @property
+    def explanation(self) -> str:
+        """One sentence for a reader."""
+        return " ".join(self.make.__doc__.split())
 
     @property
     def leaks(self) -> bool:
@@ -60,149 +104,27 @@ class Protocol:
         return self.title + (f" ({', '.join(marks)})" if marks else "")
 
 
-PROTOCOLS: Mapping[str, Protocol] = {
-    item.name: item
-    for item in (
-        Protocol(
-            "paper",
-            "random folds, last epoch",
-            10,
-            "last",
-            False,
-            "Random folds over utterances; the last epoch is tested.",
-        ),
-        Protocol(
-            "paper_best",
-            "random folds, best epoch",
-            10,
-            "test",
-            False,
-            "Random folds over utterances; the epoch that is best on the test "
-            "fold is reported, as the first published numbers were.",
-        ),
-        Protocol(
-            "stratified",
-            "stratified folds",
-            10,
-            "validation",
-            False,
-            "Random folds with equal class shares; the epoch is chosen on a part "
-            "of the training rows.",
-        ),
-        Protocol(
-            "speaker",
-            "unseen speakers",
-            0,
-            "validation",
-            True,
-            "The speakers who test are heard neither in training nor in choosing "
-            "the epoch.",
-        ),
-        Protocol(
-            "text",
-            "unseen sentences",
-            5,
-            "validation",
-            False,
-            "The sentences that test are heard neither in training nor in choosing "
-            "the epoch; speakers are shared.",
-        ),
-        Protocol(
-            "holdout",
-            "one 70/20/10 split",
-            1,
-            "validation",
-            False,
-            "One random split by class: 70 % train, 20 % test, 10 % choose the epoch.",
-        ),
-        Protocol(
-            "repeated_holdout",
-            "ten random 80/20 splits",
-            10,
-            "test",
-            False,
-            "Overlapping random splits; the epoch that is best on the test part is "
-            "reported, as published.",
-        ),
-    )
-}
+PROTOCOLS: dict[str, Protocol] = {}
 
 
-@dataclasses.dataclass(frozen=True)
-class Fold:
-    """The rows of one fold.
+def protocol(title: str, folds: int, chosen_on: str, speakers_apart: bool = False):
+    """Enter a function from rows to folds under its name; see `Protocol`."""
 
-    Attributes:
-        number: 1, 2, ...
-        train: Indices of the rows that train, int64, sorted.
-        validation: Indices of the rows that choose the epoch; empty where the
-            last epoch is taken.
-        test: Indices of the rows that test.
-        validation_is_test: True only for the protocols that leak on purpose.
-    """
+    def enter(make):
+        entry = Protocol(make, title, folds, chosen_on, speakers_apart)
+        PROTOCOLS[make.__name__] = entry
+        return make
 
-    number: int
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-    validation_is_test: bool = False
-
-    def parts(self) -> list[list[int]]:
-        """Return the rows that train, validate and test, as plain numbers."""
-        return [part.tolist() for part in (self.train, self.validation, self.test)]
-
-    def __post_init__(self) -> None:
-        if not len(self.train):
-            raise ValueError(
-                f"fold {self.number} has no training rows left; use more folds, or "
-                "another protocol"
-            )
-        if not len(self.test):
-            raise ValueError(f"fold {self.number} has no test rows; use fewer folds")
-        for one, other in (("train", "validation"), ("train", "test")):
-            if np.intersect1d(getattr(self, one), getattr(self, other)).size:
-                raise ValueError(f"fold {self.number}: {one} and {other} share rows")
-        shared = np.intersect1d(self.validation, self.test).size
-        if self.validation_is_test:
-            if not np.array_equal(self.validation, self.test):
-                raise ValueError(f"fold {self.number}: validation is not the test part")
-        elif shared:
-            raise ValueError(f"fold {self.number}: validation and test share rows")
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """What a protocol may know of every utterance, in row order.
-
-    Attributes:
-        y: Label indices, int, (utterances,).
-        speaker: Speakers, "" where unknown.
-        sex: "female", "male" or "".
-        text: Sentence identifiers, "" where unknown.
-        content: Hash of what every recording holds, "" where unknown.
-        label_names: Names of the labels in index order, for messages.
-    """
-
-    y: np.ndarray
-    speaker: np.ndarray
-    sex: np.ndarray
-    text: np.ndarray
-    content: np.ndarray | None = None
-    label_names: Sequence[str] = ()
-
-    def name(self, label: int) -> str:
-        """Return the name of a label, or its number where it has none."""
-        names = list(self.label_names)
-        return f"'{names[label]}'" if names else f"number {label}"
+    return enter
 
 
 def make_folds(
-    protocol: str, rows: Rows, *, folds: int = 0, seed: int = 46, corpus: str = ""
+    name: str, rows: Rows, *, folds: int = 0, seed: int = 46, corpus: str = ""
 ) -> list[Fold]:
     """Return the folds of a protocol.
 
     Args:
-        protocol: One of `PROTOCOLS`.
+        name: One of `PROTOCOLS`.
         rows: Labels, speakers, sexes and sentences in row order.
         folds: Number of folds; 0 for the protocol's own.
         seed: Seed of every random choice.
@@ -216,17 +138,19 @@ def make_folds(
         ValueError: If the rows cannot be split so: fewer speakers or rows than
             folds, unknown speakers, a class too small, nothing to learn.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol '{protocol}'; one of {list(PROTOCOLS)}")
-    count = folds or PROTOCOLS[protocol].folds
-    made = list(_MAKERS[protocol](rows, count, seed, corpus))
-    for fold in made:
-        if PROTOCOLS[protocol].speakers_apart:
-            _require_apart(fold, _folded(rows.speaker), "speaker")
-        if protocol == "text":
-            _require_apart(fold, _folded(rows.text), "sentence")
-        if protocol in ("speaker", "text"):
-            _require_recordings_apart(fold, rows)
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol '{name}'; one of {list(PROTOCOLS)}")
+    promise = PROTOCOLS[name]
+    made = list(promise.make(rows, folds or promise.folds, seed, corpus))
+    apart = {}
+    if promise.speakers_apart:
+        apart["speaker"] = [folded(str(name)) for name in rows.speaker]
+    if name == "text":
+        apart["sentence"] = [folded(str(name)) for name in rows.text]
+    if apart and rows.content is not None:
+        apart["recording"] = rows.content
+    for fold, what in itertools.product(made, apart):
+        _require_apart(fold, np.asarray(apart[what]), what, rows.speaker)
     _require_something_to_learn(made, rows)
     return made
 
@@ -238,11 +162,9 @@ def repeated_recordings(fold: Fold, content: np.ndarray) -> int:
         fold: The fold; where validation is the test part, only training counts.
         content: Hash of what every recording holds, "" where unknown.
     """
-    used = fold.train
-    if not fold.validation_is_test:
-        used = np.concatenate([fold.train, fold.validation])
+    used = [fold.train] if fold.validation_is_test else [fold.train, fold.validation]
     known = content[fold.test][content[fold.test] != ""]
-    return int(np.isin(known, content[used]).sum())
+    return int(np.isin(known, content[np.concatenate(used)]).sum())
 
 
 def untrained_labels(fold: Fold, y: np.ndarray) -> np.ndarray:
@@ -250,45 +172,45 @@ def untrained_labels(fold: Fold, y: np.ndarray) -> np.ndarray:
     return np.setdiff1d(y[fold.test], y[fold.train])
 
 
-def _paper(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
-    nothing = np.empty(0, np.int64)
-    for number, train, test in _random_folds(rows, folds, seed):
-        yield Fold(number, train, nothing, test)
-
-
-def _paper_best(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
-    for number, train, test in _random_folds(rows, folds, seed):
-        yield Fold(number, train, test, test, validation_is_test=True)
-
-
-def _random_folds(rows: Rows, folds: int, seed: int) -> Iterator[tuple]:
+@protocol("random folds, last epoch", 10, "last")
+def paper(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+    """Random folds over utterances; the last epoch is tested."""
     _require_folds(folds, 2, len(rows.y), "utterances")
-    splitter = KFold(folds, shuffle=True, random_state=seed)
-    for number, (train, test) in enumerate(splitter.split(rows.y), start=1):
-        yield number, train, test
+    splits = KFold(folds, shuffle=True, random_state=seed).split(rows.y)
+    for number, (train, test) in enumerate(splits, start=1):
+        yield Fold(number, train, np.empty(0, np.int64), test)
 
 
-def _stratified(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+@protocol("random folds, best epoch", 10, "test")
+def paper_best(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+    """Random folds over utterances; the epoch best on the test fold is reported."""
+    for fold in paper(rows, folds, seed, corpus):
+        yield dataclasses.replace(fold, validation=fold.test, validation_is_test=True)
+
+
+@protocol("stratified folds", 10, "validation")
+def stratified(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+    """Random folds with equal class shares; part of training chooses the epoch."""
     for label, clips in zip(*np.unique(rows.y, return_counts=True), strict=True):
         # One part tests, one as large chooses the epoch, the others train.
         _require_folds(folds, 3, clips, f"clips of the label {rows.name(label)}")
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     for number, (side, test) in enumerate(splitter.split(rows.y, rows.y), start=1):
-        # As many rows choose the epoch as test it.
-        inner = StratifiedShuffleSplit(
-            1, test_size=max(len(test), len(np.unique(rows.y))), random_state=seed
-        )
+        size = max(len(test), len(np.unique(rows.y)))
+        inner = StratifiedShuffleSplit(1, test_size=size, random_state=seed)
         try:
             train, validation = next(inner.split(side, rows.y[side]))
         except ValueError as error:
             raise ValueError(
                 f"{len(side)} clips cannot be split by label into some that train and "
-                f"{inner.test_size} that choose the epoch ({error}); use more folds"
+                f"{size} that choose the epoch ({error}); use more folds"
             ) from error
         yield Fold(number, np.sort(side[train]), np.sort(side[validation]), test)
 
 
-def _speaker(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+@protocol("unseen speakers", 0, "validation", speakers_apart=True)
+def speaker(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+    """The speakers who test are heard neither in training nor in choosing the epoch."""
     if not np.all(rows.speaker != ""):
         raise ValueError(
             "protocol 'speaker' needs the speaker of every clip and "
@@ -296,27 +218,59 @@ def _speaker(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
             "CSV with a speaker column, or use protocol 'stratified' (its scores are "
             "not speaker-independent)."
         )
-    groups = speaker_groups(rows.speaker, rows.sex, folds, seed, corpus)
-    sexes = {name: sex for name, sex in zip(rows.speaker, rows.sex, strict=True)}
-    validators = [_one_of_each_sex(group, sexes) for group in groups]
+    sex_of = dict(zip(rows.speaker.tolist(), rows.sex.tolist(), strict=True))
+    groups = _speaker_groups(sex_of, folds, seed, corpus)
+    # The first speaker of each sex is enough to choose an epoch by.
+    validators = [
+        list({sex_of[name]: name for name in reversed(group)}.values())
+        for group in groups
+    ]
     yield from _grouped(groups, validators, rows.speaker)
 
 
-def _one_of_each_sex(group: np.ndarray, sexes: Mapping[str, str]) -> np.ndarray:
-    """Return the first speaker of each sex: enough to choose an epoch by."""
-    first: dict[str, str] = {}
-    for name in group:
-        first.setdefault(sexes[name], name)
-    return np.array(list(first.values()))
+def own_speaker_folds(corpus: str, speakers: int) -> int:
+    """Return how many folds `speaker` has if the user does not say."""
+    if corpus == "IEMOCAP":  # its sessions
+        return 5
+    if corpus == "DEMO":  # a class is watching while it trains
+        return 4
+    return speakers if speakers <= MOST_SINGLE_SPEAKERS else max(3, round(speakers / 4))
 
 
-def _text(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+def _speaker_groups(
+    sex_of: Mapping[str, str], folds: int, seed: int, corpus: str
+) -> list[Sequence[str]]:
+    """Return the speakers that test together, balanced by sex (RAVDESS 6 x 4)."""
+    names = sorted(sex_of)
+    _require_three(len(names), "speakers", "'stratified' (speakers shared)")
+    if folds:
+        _require_folds(folds, 2, len(names), "speakers")
+    folds = folds or own_speaker_folds(corpus, len(names))
+    if corpus == "IEMOCAP" and folds == 5:
+        return [list(group) for _, group in itertools.groupby(names, lambda n: n[:-1])]
+    if folds == len(names):
+        return [[name] for name in names]
+    rng = np.random.default_rng(seed)
+    # Deal one sex after the other, so that groups differ by one speaker at most.
+    dealt = [
+        name
+        for sex in sorted(set(sex_of.values()))
+        for name in rng.permutation([name for name in names if sex_of[name] == sex])
+    ]
+    return [sorted(dealt[start::folds]) for start in range(folds)]
+
+
+@protocol("unseen sentences", 5, "validation")
+def text(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+    """The sentences that test are heard nowhere else; speakers are shared."""
     if not np.all(rows.text != ""):
         raise ValueError(
             "protocol 'text' needs to know what is said in every clip; this corpus "
             "does not tell. Use protocol 'speaker' or 'stratified'."
         )
-    text = _in_one_spelling(rows.text)
+    # The first of the spellings of a sentence stands for all of them.
+    spelling = {folded(str(name)): name for name in reversed(np.unique(rows.text))}
+    text = np.array([spelling[folded(str(name))] for name in rows.text])
     texts = np.unique(text)
     _require_three(len(texts), "sentences", "'speaker' or 'stratified'")
     _require_folds(folds, 3, len(texts), "different sentences")
@@ -325,10 +279,25 @@ def _text(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
     yield from _grouped(groups, groups, text)
 
 
-def _holdout(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+def _grouped(
+    groups: Sequence[Sequence[str]],
+    validators: Sequence[Sequence[str]],
+    member: np.ndarray,
+) -> Iterator[Fold]:
+    """Yield folds in which group i tests and validators of the next one validate."""
+    for index, group in enumerate(groups):
+        following = validators[(index + 1) % len(groups)]
+        test, validation = np.isin(member, group), np.isin(member, following)
+        parts = (~test & ~validation, validation, test)
+        yield Fold(index + 1, *map(np.flatnonzero, parts))
+
+
+@protocol("one 70/20/10 split", 1, "validation")
+def holdout(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+    """One random split by class: 70 % train, 20 % test, 10 % choose the epoch."""
     rng = np.random.default_rng(seed)
     for number in range(1, folds + 1):
-        parts: tuple[list, list, list] = ([], [], [])
+        by_class = []
         for label in np.unique(rows.y):
             members = rng.permutation(np.flatnonzero(rows.y == label))
             if len(members) < 5:
@@ -338,14 +307,15 @@ def _holdout(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
                     "Use another protocol, or a corpus without that label."
                 )
             first, second = int(0.7 * len(members)), int(0.2 * len(members))
-            cuts = np.split(members, [first, first + second])
-            for part, rows_of_class in zip(parts, cuts, strict=True):
-                part.append(rows_of_class)
-        train, test, validation = (np.sort(np.concatenate(part)) for part in parts)
+            by_class.append(np.split(members, [first, first + second]))
+        parts = (np.sort(np.concatenate(part)) for part in zip(*by_class, strict=True))
+        train, test, validation = parts
         yield Fold(number, train, validation, test)
 
 
-def _repeated_holdout(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+@protocol("ten random 80/20 splits", 10, "test")
+def repeated_holdout(rows: Rows, folds: int, seed: int, corpus: str) -> Iterator[Fold]:
+    """Overlapping random splits; the epoch best on the test part is reported."""
     if len(rows.y) < 5:
         raise ValueError(
             f"protocol 'repeated_holdout' tests a fifth of the clips, and there are "
@@ -355,80 +325,6 @@ def _repeated_holdout(rows: Rows, folds: int, seed: int, corpus: str) -> Iterato
     for number, (train, test) in enumerate(splitter.split(rows.y), start=1):
         train, test = np.sort(train), np.sort(test)
         yield Fold(number, train, test, test, validation_is_test=True)
-
-
-_MAKERS: Mapping[str, Callable[[Rows, int, int, str], Iterator[Fold]]] = {
-    "paper": _paper,
-    "paper_best": _paper_best,
-    "stratified": _stratified,
-    "speaker": _speaker,
-    "text": _text,
-    "holdout": _holdout,
-    "repeated_holdout": _repeated_holdout,
-}
-
-
-def own_speaker_folds(corpus: str, speakers: int) -> int:
-    """Return how many folds `speaker` has if the user does not say."""
-    if corpus == "IEMOCAP":
-        return 5
-    if corpus in OWN_SPEAKER_FOLDS:
-        return OWN_SPEAKER_FOLDS[corpus]
-    if speakers <= MOST_SINGLE_SPEAKERS:
-        return speakers
-    return max(3, round(speakers / 4))
-
-
-def speaker_groups(
-    speaker: np.ndarray, sex: np.ndarray, folds: int, seed: int, corpus: str = ""
-) -> list[np.ndarray]:
-    """Return the groups of speakers that test together.
-
-    Ten or fewer speakers are a fold each; more are dealt into groups balanced
-    by sex (RAVDESS 6 groups of 2 women and 2 men); IEMOCAP's are its sessions.
-
-    Args:
-        speaker: Speaker of every row.
-        sex: Sex of every row.
-        folds: Number of groups; 0 for the corpus's own.
-        seed: Seed of the dealing.
-        corpus: Name of the corpus.
-
-    Raises:
-        ValueError: If there are fewer than three speakers, or fewer than folds.
-    """
-    names = np.unique(speaker)
-    _require_three(len(names), "speakers", "'stratified' (speakers shared)")
-    if folds:
-        _require_folds(folds, 2, len(names), "speakers")
-    if corpus == "IEMOCAP" and folds in (0, 5):  # its sessions
-        sessions = np.array([name[:-1] for name in names])
-        return [names[sessions == session] for session in np.unique(sessions)]
-    folds = folds or own_speaker_folds(corpus, len(names))
-    if folds == len(names):
-        return [names[index : index + 1] for index in range(len(names))]
-    sex_of = {name: sex[np.flatnonzero(speaker == name)[0]] for name in names}
-    rng = np.random.default_rng(seed)
-    # Deal one sex after the other, so that groups differ by one speaker at most.
-    dealt = np.concatenate(
-        [
-            rng.permutation([name for name in names if sex_of[name] == kind])
-            for kind in sorted(set(sex_of.values()))
-        ]
-    )
-    return [np.sort(dealt[start::folds]) for start in range(folds)]
-
-
-def _grouped(
-    groups: list[np.ndarray], validators: list[np.ndarray], member: np.ndarray
-) -> Iterator[Fold]:
-    """Yield folds in which group i tests and validators of the next one validate."""
-    for index, group in enumerate(groups):
-        test = np.flatnonzero(np.isin(member, group))
-        following = validators[(index + 1) % len(groups)]
-        validation = np.flatnonzero(np.isin(member, following))
-        train = np.setdiff1d(np.arange(len(member)), np.concatenate([test, validation]))
-        yield Fold(index + 1, train, validation, test)
 
 
 def _require_folds(folds: int, least: int, most: int, what: str) -> None:
@@ -451,42 +347,25 @@ def _require_three(there: int, what: str, others: str) -> None:
         )
 
 
-def _folded(names: np.ndarray) -> np.ndarray:
-    """Return what the spellings of each name have in common."""
-    return np.array([folded(str(name)) for name in names])
-
-
-def _in_one_spelling(names: np.ndarray) -> np.ndarray:
-    """Return names, each in the first of its spellings."""
-    first: dict[str, str] = {}
-    for name in np.unique(names):
-        first.setdefault(folded(str(name)), name)
-    return np.array([first[folded(str(name))] for name in names])
-
-
-def _require_apart(fold: Fold, member: np.ndarray, what: str) -> None:
-    sides = [set(member[part]) for part in (fold.train, fold.validation, fold.test)]
+def _require_apart(
+    fold: Fold, member: np.ndarray, what: str, speaker: np.ndarray
+) -> None:
+    """Raise ValueError if a speaker, sentence or recording is on two sides."""
+    sides = [set(member[part]) - {""} for part in (fold.train, fold.validation)]
+    sides.append(set(member[fold.test]) - {""})
     for one, other in itertools.combinations(sides, 2):
-        if shared := sorted(one & other):
-            raise ValueError(
-                f"fold {fold.number}: the {what} '{shared[0]}' is on two sides"
-            )
-
-
-def _require_recordings_apart(fold: Fold, rows: Rows) -> None:
-    """Raise ValueError if a recording is on two sides under two names."""
-    if rows.content is None:
-        return
-    parts = (fold.train, fold.validation, fold.test)
-    for one, other in itertools.combinations(parts, 2):
-        shared = set(rows.content[one]) & set(rows.content[other]) - {""}
+        shared = sorted(one & other)
         if not shared:
             continue
-        of = np.unique(rows.speaker[np.isin(rows.content, list(shared))])[:8]
+        if what == "recording":
+            of = np.unique(speaker[np.isin(member, shared)])[:8]
+            raise ValueError(
+                f"fold {fold.number}: {len(shared)} recordings are on two sides, "
+                f"each under several names (speakers {', '.join(of)}). Remove the "
+                "wrong ones; 01_preprocess names them."
+            )
         raise ValueError(
-            f"fold {fold.number}: {len(shared)} recordings are on two sides, "
-            f"each under several names (speakers {', '.join(of)}). Remove the wrong "
-            "ones; 01_preprocess names them."
+            f"fold {fold.number}: the {what} '{shared[0]}' is on two sides"
         )
 
 

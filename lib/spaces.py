@@ -1,4 +1,4 @@
-"""Held-out embeddings, their pictures in the plane, and who neighbours whom.
+"""Held-out embeddings, their pictures in the plane, and which clips are neighbours.
 
 Every fold has a network of its own, and no two networks lay out their embedding
 space alike. So everything here is taken inside single folds.
@@ -6,7 +6,6 @@ space alike. So everything here is taken inside single folds.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -17,17 +16,13 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from lib import metrics, runs
-from lib.runs import RunFolders
 
 NEIGHBOURS = 5
 FEWEST_POINTS = NEIGHBOURS + 1
 
 
-def held_out(folders: RunFolders) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the predictions of a run and the embedding behind every one of them.
-
-    Args:
-        folders: A finished run.
+def held_out(folders: runs.RunFolders) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the predictions of a finished run and the embedding behind every one.
 
     Returns:
         The predictions and the embeddings (n, width), row by row the same clips.
@@ -36,57 +31,30 @@ def held_out(folders: RunFolders) -> tuple[pd.DataFrame, np.ndarray]:
         FileNotFoundError: If one of the two files is missing.
         ValueError: If the embeddings are damaged, or those of other predictions.
     """
-    predictions = runs.predictions.read(folders.predictions)
+    predictions = runs.read_predictions(folders.predictions)
     path = folders.embeddings
     again = "run 02_train again with overwrite=True (03_test for official weights)"
     if not path.is_file():
         raise FileNotFoundError(f"no embeddings at {path}; {again}")
-    runs.predictions.require_unchanged(path)
+    runs.require_unchanged(path)
     try:
         with np.load(path, allow_pickle=False) as saved:
             file, fold, z = (saved[name] for name in ("file", "fold", "z"))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zipfile raise what they meet in a bad file
         raise ValueError(f"{path} is damaged; {again}") from error
-    same = (
-        len(z) == len(predictions)
-        and np.array_equal(file, predictions["file"].to_numpy(str))
-        and np.array_equal(fold, predictions["fold"])
-    )
-    if not same:
+    same = np.array_equal(file, predictions["file"].to_numpy(str))
+    if not (same and np.array_equal(fold, predictions["fold"]) and len(z) == len(file)):
         raise ValueError(f"{path} holds other clips than predictions.csv; {again}")
     return predictions, z
 
 
 def standardised(z: np.ndarray) -> np.ndarray:
-    """Return the points with mean 0 and deviation 1 in every dimension.
-
-    Args:
-        z: Points, (n, width); a dimension that never varies becomes 0.
-    """
+    """Return points (n, width) with mean 0 and standard deviation 1 in each column."""
     return StandardScaler().fit_transform(np.asarray(z, np.float64))
 
 
-def explained_variance(z: np.ndarray) -> np.ndarray:
-    """Return which share of the variance each principal axis carries, largest first.
-
-    Args:
-        z: Points, (n, width), not yet standardised.
-    """
-    return PCA().fit(standardised(z)).explained_variance_ratio_
-
-
 def pca(z: np.ndarray) -> np.ndarray:
-    """Return the flat shadow of standardised points that keeps the most variance.
-
-    Args:
-        z: Points, (n, width), not yet standardised.
-
-    Returns:
-        Points, (n, 2).
-
-    Raises:
-        ValueError: If there are too few points.
-    """
+    """Return the projection (n, 2) of standardised points that keeps most variance."""
     _require_points(z)
     return PCA(2).fit_transform(standardised(z))
 
@@ -105,9 +73,6 @@ def tsne(
 
     Returns:
         Points, (n, 2), without unit or direction.
-
-    Raises:
-        ValueError: If there are too few points, or a value is out of range.
     """
     _require_points(z)
     if start not in ("pca", "random") or not perplexity > 0:
@@ -117,8 +82,7 @@ def tsne(
         )
     perplexity = min(perplexity, (len(z) - 1) / 3)
     fitted = TSNE(perplexity=perplexity, init=start, random_state=seed)
-    # Of a few hundred points, threads wait for each other more than they work:
-    # on a busy machine two take twenty times as long as one.
+    # Of a few hundred points, threads wait for each other more than they work.
     with threadpool_limits(1):
         return fitted.fit_transform(standardised(z))
 
@@ -135,9 +99,6 @@ def each_fold(
 
     Returns:
         Points in the order of `z`; NaN in folds that are too small.
-
-    Raises:
-        ValueError: If all folds are too small.
     """
     fold = np.asarray(fold)
     large = [n for n in np.unique(fold) if (fold == n).sum() >= FEWEST_POINTS]
@@ -170,14 +131,11 @@ def purities(
         alike; so is a fold with no more clips than neighbours.
     """
     rows = []
-    fold = np.asarray(fold)
     for number in np.unique(fold):
-        here = fold == number
-        if here.sum() <= neighbours:
-            continue
+        here = np.asarray(fold) == number
         for kind, column in labels.items():
             names = np.asarray(column)[here]
-            if len(np.unique(names)) < 2:
+            if here.sum() <= neighbours or len(np.unique(names)) < 2:
                 continue
             chance = metrics.purity_by_chance(names)
             for space, z in spaces.items():

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib import config, training
+from lib import config, train
 from lib.device import select
-from lib.features import FeatureSet
-from lib.features.store import array_hash
-from lib.systems import SYSTEMS
+from lib.features import FeatureSet, array_hash
+from lib.models import SYSTEMS
 
 
 def tiny_features(
@@ -63,28 +62,28 @@ def tiny():
 
 
 def small_plan(workspace, data, **given):
-    """Return the plan of a small run of TIM-Net, and its parameters."""
-    options = {"dilations": 2, "filters": 5}
-    values = {"workspace": str(workspace), "folds": 3}
-    if not SYSTEMS[given.get("model", "timnet")].fit:
-        values |= {"epochs": 4, "batch_size": 8}
-    if "model" not in given:
-        values |= {"model_options": options}
-    params = config.validated(values | given)
-    resolved = training.resolve(params, data)
-    return training.Plan(resolved, training.make_folds(params, data)), params
+    """Return the plan of a small run of the small CNN, and its parameters."""
+    values = {"workspace": str(workspace), "folds": 3, "model": "cnn"} | given
+    if not SYSTEMS[values["model"]].fit:
+        values = {"epochs": 4, "batch_size": 8} | values
+    if values["model"] == "cnn":
+        values = {"model_options": {"filters": 4, "blocks": 1}} | values
+    params = config.validated(values)
+    resolved = train.resolve(params, data)
+    return train.Plan(resolved, train.make_folds(params, data)), params
 
 
-def small_run(workspace, data, *, overwrite=False, **given):
-    """Train a small run of TIM-Net; return its folders."""
+def small_run(workspace, data, *, overwrite=False, verbose=0, device=None, **given):
+    """Train a small run; return its folders."""
     plan, params = small_plan(workspace, data, **given)
-    return training.train(
-        plan.configuration,
+    return train.train(
+        plan.settings,
         data,
         plan.folds,
         params.folders,
-        device=select("cpu"),
+        device=device or select("cpu"),
+        augmentation=train.prepare_augmentation(params, None, data),
         fold_parallel=params.fold_parallel,
         overwrite=overwrite,
-        verbose=0,
+        verbose=verbose,
     )

@@ -1,41 +1,39 @@
-"""A process on another backend: it answers and trains what it finds in a folder.
+"""A fresh process on another backend: it answers and trains what it finds in a folder.
 
 usage: other_backend.py FOLDER
 
-FOLDER holds *.keras networks and clips.npz (clips, labels). Written are answers.npz
-and trained.npz (for every network whose name starts with "train_": its weights after
-an epoch, and the loss of that epoch).
+FOLDER holds systems as `models.save` wrote them and clips.npz (clips, labels). Written
+are answers.npz, and trained.npz for every network whose name starts with "train_".
 """
 
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from lib import models
-from lib.losses import cross_entropy
-from lib.training.step import batches, make_step
 
 
 def trained(network, clips, labels):
-    """Train two batches, the second one partly filled; return weights and loss."""
-    optimizer = keras.optimizers.SGD(0.05)
-    optimizer.build(network.trainable_variables)
+    """Train two batches of different size; return weights and the last loss."""
+    import keras
+
+    descent = keras.optimizers.SGD(0.05)
     # TensorFlow by its own kernels: those of XLA take half a minute to compile.
-    step = make_step(network, optimizer, cross_entropy(), labels.shape[1], fused=False)
-    order = np.arange(len(clips))[::-1]
-    loss, _ = step.epoch(batches(clips, labels, order, 4))
-    values = [np.asarray(v).ravel() for v in network.weights if "seed" not in v.path]
-    return np.concatenate([*values, [loss]])
+    compiled = keras.backend.backend() == "jax"
+    network.compile(descent, "categorical_crossentropy", jit_compile=compiled)
+    network.train_on_batch(clips[:4], labels[:4])
+    loss = network.train_on_batch(clips, labels)
+    values = [np.asarray(v).ravel() for v in network.weights]
+    return np.concatenate([*values, [float(loss)]])
 
 
 def main(folder):
     with np.load(folder / "clips.npz") as file:
         clips, labels = file["clips"], file["labels"]
     answers, after = {}, {}
-    for file in sorted(folder.glob("*.keras")):
-        network = keras.saving.load_model(file, compile=False)
+    for file in sorted([*folder.glob("*.keras"), *folder.glob("*.skops")]):
+        network = models.load(file)
         if file.stem.startswith("train_"):
             after[file.stem] = trained(network, clips, labels)
         else:
@@ -46,4 +44,6 @@ def main(folder):
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    import keras
+
     print(keras.backend.backend())

@@ -82,10 +82,18 @@ def write_official_file(path, model, *, shift=(0, 0, 0)):
     sources[_named("dense", shift[2])] = dense[1]
     with h5py.File(path, "w") as file:
         file.create_group(_named("input", shift[2] + 1))  # a layer without weights
+        file.attrs["layer_names"] = np.array(
+            [name.encode() for name in [*file, *sources]]
+        )
+        file[list(file)[0]].attrs["weight_names"] = []
         for name, item in sources.items():
-            group = file.create_group(f"{name}/{name}")
-            for variable in item.weights:
-                group[f"{variable.name}:0"] = variable.numpy()
+            names = [f"{name}/{variable.name}:0" for variable in item.weights]
+            group = file.create_group(name)
+            group.attrs["weight_names"] = np.array(
+                [weight.encode() for weight in names]
+            )
+            for weight, variable in zip(names, item.weights, strict=True):
+                group[weight] = variable.numpy()
 
 
 def _named(kind, number):

@@ -95,11 +95,8 @@ def test_the_leaderboard_holds_what_the_predictions_say(chain):
     ("name", "given", "expected"),
     [
         ("02_train", {"epoch_typo": 3}, "ValueError.*epoch_typo.*'epochs'"),
-        ("02_train", {"epochs": "many"}, "ValueError.*'epochs': 'many'"),
-        ("01_preprocess", {"corpus": "RAVDES"}, "ValueError.*RAVDES.*RAVDESS"),
         ("01_preprocess", {"corpus": "EMODB"}, "FileNotFoundError.*EMODB"),
         ("03_test", {"run_id": "DEMO-nothing"}, "ValueError.*DEMO-nothing"),
-        ("04_tsne", {"corpus": "DEMO"}, "FileNotFoundError.*02_train"),
         ("05_results", {}, "FileNotFoundError.*02_train"),
     ],
 )
@@ -142,7 +139,7 @@ def test_a_damaged_corpus_is_refused_unless_told_and_stays_marked(tmp_path):
     execute("02_train", tmp_path, ignore_problems=True, **chosen, **given)
     assert (tmp_path / "work" / "MFCC" / "MINE-timnet.npz").stat().st_mtime_ns == stamp
     said = outputs_of(execute("03_test", tmp_path, **given))
-    assert "Errors of the data that were ignored" in said and "calm/1.wav" in said
+    assert "Errors ignored (" in said and "calm/1.wav" in said
     execute("05_results", tmp_path, corpus="MINE", workspace=str(tmp_path / "work"))
     (row,) = pd.read_csv(tmp_path / "work" / "Results" / "leaderboard.csv").itertuples()
     assert "errors ignored" in row.warning and "6 of 8 clips" in row.warning

@@ -50,13 +50,12 @@ def compare(name, recordings):
     assert np.abs(answers[1] - answers[0]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["timnet", "gru", "cpac", "cnn"])
+@pytest.mark.parametrize("name", ["timnet", "cpac"])
 def test_a_recording_is_answered_as_in_a_batch(name, recordings):
     compare(name, recordings)
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_every_backend_answers_alike(backend, recordings):
+def test_jax_answers_alike(recordings):
     code = (
         "import sys; from pathlib import Path; "
         "sys.path.insert(0, 'tests'); import test_inference; "
@@ -65,12 +64,12 @@ def test_every_backend_answers_alike(backend, recordings):
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, recordings)],
-        env={"KERAS_BACKEND": backend, "PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={"KERAS_BACKEND": "jax", "PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
     )
-    assert done.stdout.split()[-1:] == [backend], done.stderr
+    assert done.stdout.split()[-1:] == ["jax"], done.stderr
 
 
 def test_pieces_are_averaged(recordings):
@@ -85,56 +84,19 @@ def test_pieces_are_averaged(recordings):
     np.testing.assert_allclose(made, expected, atol=1e-5)
 
 
-def test_another_front_end_is_refused():
-    model = build("gru")
-    with pytest.raises(ValueError, match=r"\(44, 39\).*gives \(44, 13\)"):
-        inference.Recogniser(
-            model, features.front_end("timnet", {"coefficients": 13}), LENGTH
-        )
-    with pytest.raises(ValueError, match=r"gives \(188, 39\)"):
-        inference.Recogniser(model, SETTINGS, 96_000)
-
-
-def test_a_clip_of_another_shape_is_refused():
-    recogniser = inference.Recogniser(build("gru"), SETTINGS, LENGTH)
-    with pytest.raises(ValueError, match=r"\(43, 39\).*give \(44, 39\)"):
-        recogniser.of_clip(np.zeros((43, 39), np.float32))
-
-
-def test_what_is_no_audio_is_named(tmp_path):
+def test_another_front_end_or_clip_is_refused(tmp_path):
+    model, fewer = build("gru"), features.front_end("timnet", {"coefficients": 13})
+    recogniser = inference.Recogniser(model, SETTINGS, LENGTH)
     (tmp_path / "a.wav").write_bytes(b"RIFF")
-    recogniser = inference.Recogniser(build("gru"), SETTINGS, LENGTH)
-    with pytest.raises(ValueError, match="not readable as audio"):
-        recogniser.probabilities(tmp_path / "a.wav")
-
-
-@pytest.mark.parametrize("first", ["", "import keras.wrappers\n"])
-def test_keras_comes_without_its_extras_unless_they_were_asked_for(first):
-    source = f"""{first}
-import sys
-from lib import models
-names = ("sklearn", "matplotlib", "jax")
-print(*[name in sys.modules for name in names])
-import jax, matplotlib.pyplot, sklearn.svm
-from keras import wrappers
-try:
-    wrappers.SKLearnClassifier(None)
-    print("there")
-except ImportError:
-    print("not there")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", source],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        check=True,
-    )
-    asked = bool(first)
-    assert done.stdout.split("\n")[:2] == [
-        f"{asked} {asked} {asked}",
-        "there" if asked else "not there",
-    ]
+    clip = np.zeros((43, 39), np.float32)
+    for call, message in (
+        (lambda: inference.Recogniser(model, fewer, LENGTH), r"\(44, 39\).*\(44, 13\)"),
+        (lambda: inference.Recogniser(model, SETTINGS, 96_000), r"gives \(188, 39\)"),
+        (lambda: recogniser.of_clip(clip), r"\(43, 39\).*give \(44, 39\)"),
+        (lambda: recogniser.probabilities(tmp_path / "a.wav"), "not readable as audio"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_the_readmes_recording_is_answered(tmp_path, monkeypatch, recordings):

@@ -2,16 +2,16 @@
 
 import math
 
+import keras
 import pytest
 
-from lib.training import schedules
+from lib import schedules
 
 
 def test_light_sernets_schedule_ends_where_its_authors_say():
     share = schedules.step()
     assert share(60, []) == 1.0
-    assert share(61, []) == pytest.approx(math.exp(-0.15))
-    assert share(80, []) == share(61, [])
+    assert share(61, []) == share(80, []) == pytest.approx(math.exp(-0.15))
     # 12 drops from 1e-4 in 300 epochs.
     assert 1e-4 * share(300, []) == pytest.approx(1.65e-5, abs=5e-8)
 
@@ -19,10 +19,6 @@ def test_light_sernets_schedule_ends_where_its_authors_say():
 def test_exponential_is_a_power_of_the_epochs_before():
     share = schedules.exponential(0.5)
     assert [share(epoch, []) for epoch in (1, 2, 4)] == [1.0, 0.5, 0.125]
-
-
-def rows(losses, name="val_loss"):
-    return [{"loss": 9.0 - step, name: loss} for step, loss in enumerate(losses)]
 
 
 @pytest.mark.parametrize(
@@ -37,45 +33,39 @@ def rows(losses, name="val_loss"):
     ],
 )
 def test_plateau_falls_after_more_than_five_epochs_without_progress(losses, drops):
-    share = schedules.plateau(0.25, 5)
-    assert share(len(losses) + 1, rows(losses)) == pytest.approx(0.25**drops)
-
-
-def test_plateau_watches_the_training_loss_where_nobody_validates():
-    stuck = [{"loss": 1.0}] * 7
-    assert schedules.plateau()(8, stuck) == 0.25
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("step", {"evry": 3}, "schedule 'step' has no option 'evry'.*'every'"),
-        ("step", {"start": 0}, "start is 0; give a whole number from 1"),
-        ("exponential", {"factor": 0}, "factor is 0.0; give a number above 0"),
-        ("plateau", {"patience": 1.5}, "patience is 1.5"),
-        ("constant", {"factor": 0.1}, "schedule 'constant' has no option"),
-        ("cosine", {"floor": 0}, "floor is 0.0; give a number above 0"),
-        ("cosine", {"warm_up": 9, "epochs": 9}, "warm_up is 9, but .* has 9 epochs"),
-        ("cosine", {"warm_up": 0}, "warm_up is 0; give a whole number from 1"),
-    ],
-)
-def test_a_bad_option_is_named(name, options, message):
-    with pytest.raises(ValueError, match=message):
-        schedules.resolved_options(name, options, 100)
+    share, last = schedules.plateau(0.25, 5), len(losses) + 1
+    validated = [{"loss": 9.0 - n, "val_loss": loss} for n, loss in enumerate(losses)]
+    # Where nobody validates, it watches the loss of training.
+    for history in (validated, [{"loss": loss} for loss in losses]):
+        assert share(last, history) == pytest.approx(0.25**drops)
 
 
 def test_cosine_is_keras_cosine_between_the_epochs_it_shares_with_it():
-    import keras
-
     share = schedules.cosine(epochs=40, warm_up=8, floor=0.05)
     other = keras.optimizers.schedules.CosineDecay(
         0.0, decay_steps=32, alpha=0.05, warmup_target=1.0, warmup_steps=8
     )
     for epoch in (1, 4, 8, 9, 20, 39, 40, 45):
         assert share(epoch, []) == pytest.approx(float(other(epoch)), abs=1e-6)
-
-
-def test_cosine_ends_with_the_training():
+    # It ends with the training, unless told otherwise.
     assert schedules.resolved_options("cosine", {}, 60)["epochs"] == 60
     assert schedules.resolved_options("cosine", {"epochs": 9}, 60)["epochs"] == 9
     assert "epochs" not in schedules.resolved_options("plateau", {}, 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("step", {"evry": 3}, "schedule 'step' has no option 'evry'.*'every'"),
+        ("step", {"start": 0}, "start is 0; input should be greater"),
+        ("exponential", {"factor": 0}, "factor is 0.0; input should be greater"),
+        ("plateau", {"patience": 1.5}, "patience is 1.5; input should be a valid int"),
+        ("constant", {"factor": 0.1}, "schedule 'constant' has no option"),
+        ("cosine", {"floor": 0}, "floor is 0.0; input should be greater"),
+        ("cosine", {"warm_up": 9, "epochs": 9}, "warm_up is 9, but .* has 9 epochs"),
+        ("cosine", {"warm_up": 0}, "warm_up is 0; input should be greater"),
+    ],
+)
+def test_a_bad_option_is_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        schedules.resolved_options(name, options, 100)

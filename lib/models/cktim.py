@@ -1,258 +1,282 @@
 """CkTIM-net: TIM-Net with continuous kernels in place of dilated ones.
 
-The network of the project CkTIM-net (cybernetic-m/nn-project, 2024): a clip and its
-reversal each pass through temporal-aware blocks whose convolutions see the whole
-past, by kernels that small networks generate (`lib.models.continuous`).
+The network of the project CkTIM-net (cybernetic-m/nn-project, 2024): temporal-aware
+blocks (TIM-Net, arXiv 2211.08233, equations 1 to 4) whose convolutions see the whole
+past, by kernels that small networks generate from the positions of their taps
+(CKConv: Romero, Kuzina, Bekkers, Tomczak and Hoogendoorn, ICLR 2022, arXiv
+2102.02611). The two directions of time lie side by side in the channels: the first
+half reads the clip forwards, the second half backwards, each with its own weights.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import keras
-from keras import layers
+import numpy as np
+import pydantic
+import scipy.fft
+from keras import layers, ops
+from keras.initializers import RandomUniform
+from pydantic import Field
 
-from lib.models.checks import (
-    check_choice,
-    check_number,
-    check_share,
-    check_switch,
-    check_whole,
-)
-from lib.models.continuous import (
-    ACTIVATIONS,
-    CONVOLUTIONS,
-    EPSILON,
-    GAINS,
-    GENERATORS,
-    MOMENTUM,
-    ContinuousConvolution,
-)
-from lib.models.layers import (
-    LevelPooling,
-    StackDirections,
-    StackedBatchNormalization,
-    StackedConv1D,
-    WeightedFusion,
-    register,
-)
-from lib.models.timnet import TemporalAwareBlock
-
-NAME = "cktim"
+register = keras.saving.register_keras_serializable(package="ser_workbook")
+Share = Annotated[float, Field(ge=0, lt=1)]
 HIDDEN = 32  # units of a generator's hidden layers at hidden_scale 1
+# PyTorch's: a generated kernel's statistics have to follow weights that move.
+NORMALISATION = {"momentum": 0.9, "epsilon": 1e-5}
+SPLINES = np.arange(-1.0, 7.0, dtype="float32")  # centres, in fifths of [-1, 1]
 
 
-@register
-class ContinuousBlock(TemporalAwareBlock):
-    """A temporal-aware block with continuous kernels, or with dilated ones.
-
-    Args:
-        filters: Number of channels, the same in and out.
-        dropout: Share of channels dropped for a whole clip in training.
-        continuous: The arguments of `ContinuousConvolution` without `filters`; None
-            for dilated convolutions.
-        kernel_size: Taps of a dilated convolution.
-        dilation: Frames between two of its taps.
-    """
-
-    def __init__(
-        self,
-        filters: int,
-        dropout: float,
-        continuous: dict | None,
-        kernel_size: int = 2,
-        dilation: int = 1,
-        **kwargs,
-    ) -> None:
-        # Past the parent's own, which would make other convolutions.
-        layers.Layer.__init__(self, **kwargs)
-        self.own_settings = {
-            "filters": filters,
-            "dropout": dropout,
-            "continuous": continuous,
-            "kernel_size": kernel_size,
-            "dilation": dilation,
-        }
-        self.settings = {
-            "filters": filters,
-            "gated": True,
-            "activation": "relu",
-            "lanes": None,
-        }
-        self.convolutions = [
-            StackedConv1D(filters, kernel_size, dilation, name=f"convolution_{number}")
-            if continuous is None
-            else ContinuousConvolution(
-                filters, name=f"convolution_{number}", **continuous
-            )
-            for number in (1, 2)
-        ]
-        self.normalisations = [
-            StackedBatchNormalization(MOMENTUM, EPSILON, name=f"normalisation_{number}")
-            for number in (1, 2)
-        ]
-        self.activation = keras.activations.relu
-        self.dropout = dropout
-        self.seed_generator = keras.random.SeedGenerator()
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {**layers.Layer.get_config(self), **self.own_settings}
-
-
-@register
-class UniformFusion(WeightedFusion):
-    """`WeightedFusion` whose weights start in U(0, 1)."""
-
-    def build(self, input_shape: tuple) -> None:
-        """Create one weight per level."""
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(input_shape[1], 1),
-            initializer=keras.initializers.RandomUniform(0.0, 1.0),
-        )
-
-
+@pydantic.validate_call(config={"strict": True})
 def build_cktim(
     input_shape: Sequence[int | None],
     num_classes: int,
     *,
     continuous: bool = True,
-    blocks: int = 6,
-    filters: int = 39,
-    kernel_size: int = 2,
-    generator: str = "conv",
-    activation: str = "sin",
-    omega_0: float = 25.0,
+    blocks: Annotated[int, Field(ge=1, le=16)] = 6,
+    filters: Annotated[int, Field(ge=1, le=512)] = 39,
+    kernel_size: Annotated[int, Field(ge=1, le=64)] = 2,
+    generator: Literal["conv", "convKan"] = "conv",
+    activation: Literal["sin", "relu"] = "sin",
+    omega_0: Annotated[float, Field(ge=1e-3, le=1e4)] = 25.0,
     omega_0_at_input: bool = False,
-    hidden_scale: float = 1.0,
+    hidden_scale: Annotated[float, Field(ge=1 / HIDDEN, le=16)] = 1.0,
     siren_initialisation: bool = True,
     normalise_generator: bool = True,
-    kernel_gain: str = "sum",
-    dropout: float = 0.1,
-    kernel_dropout: float = 0.1,
+    kernel_gain: Literal["sum", "mean"] = "sum",
+    dropout: Share = 0.1,
+    kernel_dropout: Share = 0.1,
     output_bias: bool = False,
-    convolution: str = "auto",
+    convolution: Literal["auto", "direct", "fft"] = "auto",
 ) -> keras.Model:
     """Build CkTIM-net, or the network with dilated kernels it was compared with.
 
-    The defaults are the published best run but for `siren_initialisation`. Of the
-    options from `generator` on, only `dropout` matters without `continuous`.
+    The defaults are the published best run but for `siren_initialisation`. Layers:
+    "embedding", the fused vector (batch, filters); "block_1_1", a block's first
+    convolution, and "block_1_1_generator", which makes its kernels.
 
     Args:
-        input_shape: (frames, coefficients); frames may be None for any length.
-        num_classes: Number of emotions.
-        continuous: Generated kernels as long as the clip; False for kernels of
-            `kernel_size` taps, dilation 2^i in the block i = 0, 1, ... and first
-            layers of one tap: the network called TIM in the same project.
-        blocks: Number of temporal-aware blocks.
-        filters: Channels of every block.
-        kernel_size: Taps of a dilated kernel.
-        generator: What makes the kernels: "conv", dense layers with normed
-            weights, or "convKan", layers of splines; no published result uses the
-            latter.
-        activation: Of the generators: "sin", "relu", "kaf" (a learned sum of
-            Gaussian kernels for every unit, a reading of our own: the published one
-            holds for 188 frames only) or "kafsin" (which starts as the sine).
-        omega_0: Factor before the sine of the generators in the blocks. With
-            `normalise_generator` it changes next to nothing but the start of the
-            weights.
-        omega_0_at_input: Give it to the two first convolutions too; published, it
-            is 1 there.
-        hidden_scale: Units of a generator's hidden layers, in 32; rounded down.
-        siren_initialisation: As in `KernelGenerator`. The published code meant to
-            start the weights so, but they kept U(-1/sqrt(in), 1/sqrt(in)): False.
-        normalise_generator: Batch normalisation before the sine, as published.
-        kernel_gain: "sum", as published, or "mean" over the frames. With "sum", the
-            embedding grows with the clip's length and reaches thousands: the
-            published losses begin at 12,000.
-        dropout: Spatial dropout in the blocks in training, in [0, 1).
-        kernel_dropout: Share of the kernels' single values dropped in training.
-            Published, it is 0.1 in the first layers and `dropout` in the blocks.
-        output_bias: Train an offset for every continuous convolution; the published
-            one stays zero.
-        convolution: "direct", "fft", or "auto" for the faster one.
-
-    Returns:
-        A model from (batch, frames, coefficients) to class probabilities
-        (batch, num_classes); its layer "embedding" gives the fused vector
-        (batch, filters).
-
-    Raises:
-        ValueError: If an option is out of range.
+        continuous: Generated kernels as long as the clip; False for `kernel_size`
+            taps, 2^i frames apart in the block i = 0, 1, ..., and one tap before
+            them (the project's TIM; of the other options, `dropout` still matters).
+        generator: "convKan" has layers of splines; no published result uses it.
+        omega_0: Factor before the sine: the higher, the rougher the kernel. With
+            `normalise_generator`, it only changes the start of the weights.
+        omega_0_at_input: Give it to the first convolution too; published, it is 1.
+        siren_initialisation: Start sine generators as Sitzmann et al. 2020. The
+            published code meant to, but kept U(-1/sqrt(in), 1/sqrt(in)): False.
+        normalise_generator: Batch normalisation over the positions, as published.
+        kernel_gain: "sum", as published, or "mean" over the frames. With "sum" the
+            embedding grows with the clip's length and reaches thousands.
+        dropout: Share of channels dropped for a whole clip.
+        kernel_dropout: Share of the kernels' single values dropped. Published, it
+            is 0.1 in the first layers and `dropout` in the blocks.
+        output_bias: Train an offset of every continuous convolution; published, 0.
+        convolution: "direct", or "fft" with a tenth of the time; "auto" is "fft".
     """
-    _check_sizes(blocks, filters, kernel_size, omega_0, hidden_scale)
-    _check_choices(generator, activation, kernel_gain, convolution)
-    check_share(NAME, "dropout", dropout)
-    check_share(NAME, "kernel_dropout", kernel_dropout)
-    check_switch(
-        NAME,
-        continuous=continuous,
-        omega_0_at_input=omega_0_at_input,
-        siren_initialisation=siren_initialisation,
-        normalise_generator=normalise_generator,
-        output_bias=output_bias,
-    )
-    kernels = {
-        "generator": {
-            "hidden": int(HIDDEN * hidden_scale),
-            "generator": generator,
-            "activation": activation,
-            "omega_0": float(omega_0),
-            "normalise": normalise_generator,
-            "siren_initialisation": siren_initialisation,
-            "dropout": kernel_dropout,
-        },
-        "convolution": convolution,
-        "gain": kernel_gain,
-        "bias": output_bias,
-    }
+
+    def kernel_generator(outputs: int, omega: float, name: str):
+        """Return a network from positions (1, frames, 2) to (1, frames, 2 outputs)."""
+        hidden = int(HIDDEN * hidden_scale)
+        deep = 1 / math.sqrt(hidden)
+        if activation == "sin" and siren_initialisation:
+            deep = math.sqrt(6 / hidden) / omega
+        dense = NormedDense if generator == "conv" else SplineDense
+        values = places = keras.Input((None, 2))
+        for limit in (1.0, deep):
+            values = dense(hidden, limit)(values)
+            if activation == "sin":
+                values = layers.Rescaling(omega)(values)
+            if normalise_generator:
+                values = layers.BatchNormalization(**NORMALISATION)(values)
+            values = ops.sin(values) if activation == "sin" else ops.relu(values)
+        values = layers.Dropout(kernel_dropout)(dense(outputs, deep)(values))
+        return keras.Model(places, values, name=f"{name}_generator")
+
+    def convolve(signal, taps: int, dilation: int, omega: float, name: str):
+        if continuous:
+            outputs = signal.shape[-1] // 2 * filters
+            kernels = kernel_generator(outputs, omega, name)(positions)
+            settings = (filters, convolution, kernel_gain, output_bias)
+            return ContinuousConvolution(*settings, name=name)([signal, kernels])
+        halves = [
+            layers.Conv1D(filters, taps, padding="causal", dilation_rate=dilation)(half)
+            for half in ops.split(signal, 2, axis=-1)
+        ]
+        return layers.Concatenate(name=name)(halves)
+
     clip = keras.Input(tuple(input_shape), name="features")  # (batch, frames, c)
-    signal = StackDirections(name="directions")(clip)  # (2, frames, batch, c)
-    if continuous:
-        signal = _first(filters, kernels, omega_0_at_input)(signal)
-    else:
-        signal = StackedConv1D(filters, name="input_convolution")(signal)
+    positions = Positions(name="positions")(clip)  # (1, frames, 2)
+    signal = layers.Concatenate(name="directions")([clip, ops.flip(clip, axis=1)])
+    omega = omega_0 if omega_0_at_input else 1.0
+    signal = convolve(signal, 1, 1, omega, "input_convolution")
     levels = []
-    for number in range(blocks):
-        signal = ContinuousBlock(
-            filters,
-            dropout,
-            kernels if continuous else None,
-            kernel_size,
-            dilation=2**number,
-            name=f"block_{number + 1}",
-        )(signal)
-        pooled = LevelPooling(name=f"level_{number + 1}")(signal)
-        levels.append(layers.Reshape((1, filters))(pooled))
-    stacked = layers.Concatenate(axis=1, name="levels")(levels)
-    embedding = UniformFusion(name="embedding")(stacked)
-    probabilities = layers.Dense(num_classes, "softmax", name="probabilities")(
-        embedding
+    for number in range(1, blocks + 1):
+        hidden = signal
+        for part in (1, 2):
+            name, dilation = f"block_{number}_{part}", 2 ** (number - 1)
+            hidden = convolve(hidden, kernel_size, dilation, omega_0, name)
+            hidden = layers.BatchNormalization(**NORMALISATION)(hidden)
+            hidden = layers.ReLU()(hidden)
+            hidden = layers.SpatialDropout1D(dropout)(hidden)
+        gate = layers.Activation("sigmoid", name=f"block_{number}_gate")(hidden)
+        signal = layers.Multiply(name=f"block_{number}")([signal, gate])
+        means = layers.GlobalAveragePooling1D()(signal)
+        levels.append(ops.sum(layers.Reshape((2, filters))(means), axis=1))
+    # A learned weight per level, neither normalised nor dependent on the clip.
+    fusion = layers.Dense(
+        1, use_bias=False, kernel_initializer=RandomUniform(0, 1), name="fusion"
     )
-    return keras.Model(clip, probabilities, name=NAME)
+    fused = fusion(ops.stack(levels, axis=-1))  # (batch, filters, 1)
+    embedding = layers.Flatten(name="embedding")(fused)  # (batch, filters)
+    probabilities = layers.Dense(num_classes, "softmax", name="probabilities")
+    return keras.Model(clip, probabilities(embedding), name="cktim")
 
 
-def _first(filters: int, kernels: dict, with_omega: bool) -> ContinuousConvolution:
-    """Return the convolution before the blocks; its omega_0 is 1 as published."""
-    generator = dict(kernels["generator"])
-    if not with_omega:
-        generator["omega_0"] = 1.0
-    return ContinuousConvolution(
-        filters, name="input_convolution", **(kernels | {"generator": generator})
-    )
+@register
+class Positions(layers.Layer):
+    """Positions of the taps: from +1, the present frame, to -1, the oldest."""
+
+    def call(self, clip):
+        frames = ops.shape(clip)[1]
+        age = ops.cast(ops.arange(frames), "float32")
+        steps = ops.cast(ops.maximum(frames - 1, 1), "float32")  # one frame has none
+        return ops.tile((1 - 2 * age / steps)[None, :, None], (1, 1, 2))
 
 
-def _check_sizes(blocks, filters, kernel_size, omega_0, hidden_scale) -> None:
-    check_whole(NAME, "blocks", blocks, 1, 16)
-    check_whole(NAME, "filters", filters, 1, 512)
-    check_whole(NAME, "kernel_size", kernel_size, 1, 64)
-    check_number(NAME, "omega_0", omega_0, 1e-3, 1e4)
-    check_number(NAME, "hidden_scale", hidden_scale, 1 / HIDDEN, 16)
+@register
+class ContinuousConvolution(layers.Layer):
+    """Causal convolution of a signal with generated kernels as long as the clip.
+
+    out[t] = sum_s signal[t - s] · kernel[s], s = 0 ... t; the inputs are the signal
+    (batch, frames, 2 in) and the generated values (1, frames, 2 in * filters).
+    """
+
+    def __init__(self, filters, convolution, gain, bias, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.convolution = convolution
+        self.gain = gain
+        self.bias = bias
+
+    def build(self, input_shapes):
+        self.offset = 0.0
+        if self.bias:
+            self.offset = self.add_weight((2 * self.filters,), "zeros", name="bias")
+
+    def kernels(self, values):
+        """Return both kernels (frames, 2, in, filters), newest tap first."""
+        frames = ops.shape(values)[1]
+        if self.gain == "mean":
+            values = values / ops.cast(frames, values.dtype)
+        size = values.shape[-1] // 2 // self.filters
+        return ops.reshape(values, (frames, 2, size, self.filters))
+
+    def call(self, inputs):
+        signal, values = inputs
+        frames, size = ops.shape(signal)[1], signal.shape[-1] // 2
+        signal = ops.reshape(signal, (-1, frames, 2, size))
+        direct = self.convolution == "direct"
+        convolve = convolve_directly if direct else convolve_by_fft
+        outputs = convolve(signal, self.kernels(values))
+        return ops.reshape(outputs, (-1, frames, 2 * self.filters)) + self.offset
+
+    def compute_output_shape(self, input_shapes):
+        return (*input_shapes[0][:2], 2 * self.filters)
 
 
-def _check_choices(generator, activation, kernel_gain, convolution) -> None:
-    check_choice(NAME, "generator", generator, GENERATORS)
-    check_choice(NAME, "activation", activation, ACTIVATIONS)
-    check_choice(NAME, "kernel_gain", kernel_gain, GAINS)
-    check_choice(NAME, "convolution", convolution, CONVOLUTIONS)
+def convolve_directly(signal, kernels):
+    """Return out[b, t, d] = sum_s signal[b, t - s, d] · kernels[s, d], s = 0 ... t."""
+    padded = ops.concatenate([ops.zeros_like(signal[:, 1:]), signal], axis=1)
+    halves = [ops.conv(padded[:, :, d], ops.flip(kernels[:, d], 0)) for d in (0, 1)]
+    return ops.stack(halves, axis=2)
+
+
+def convolve_by_fft(signal, kernels):
+    """Return what `convolve_directly` does, as a product of spectra."""
+    frames = ops.shape(signal)[1]
+    length = 2 * frames  # filled up with zeros, so that nothing wraps around
+    if isinstance(frames, int):
+        length = scipy.fft.next_fast_len(2 * frames - 1, real=True)
+    real, imaginary = ops.rfft(ops.moveaxis(signal, 1, -1), length)
+    kernel_real, kernel_imaginary = ops.rfft(ops.moveaxis(kernels, 0, -1), length)
+    each = "bdif,diof->bdof"  # a product of matrices per direction and frequency
+    # Three products instead of the four of complex numbers.
+    first = ops.einsum(each, real, kernel_real)
+    second = ops.einsum(each, imaginary, kernel_imaginary)
+    both = ops.einsum(each, real + imaginary, kernel_real + kernel_imaginary)
+    outputs = ops.irfft((first - second, both - first - second), length)
+    return ops.moveaxis(outputs[..., :frames], -1, 1)
+
+
+@register
+class NormedDense(layers.Layer):
+    """Dense layer per direction, of weights w = gain * direction / |direction|.
+
+    The gain starts as |direction|, so that w starts in U(-limit, limit).
+    """
+
+    def __init__(self, units, limit, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.limit = limit
+
+    def build(self, input_shape):
+        shape = (2, input_shape[-1] // 2, self.units)
+        start = RandomUniform(-self.limit, self.limit)
+        self.direction = self.add_weight(shape, start, name="direction")
+        shape = (2, 1, self.units)
+        self.gain = self.add_weight(shape, lambda *_, **__: self.length(), name="gain")
+        self.bias = self.add_weight(shape, RandomUniform(-0.1, 0.1), name="bias")
+
+    def length(self):
+        return ops.sqrt(ops.sum(ops.square(self.direction), axis=1, keepdims=True))
+
+    def call(self, inputs):
+        inputs = ops.reshape(inputs, (1, -1, 2, inputs.shape[-1] // 2))
+        return ops.reshape(self.units_of(inputs), (1, -1, 2 * self.units))
+
+    def units_of(self, inputs):
+        """Return (1, frames, 2, units) from (1, frames, 2, in)."""
+        weights = self.direction * (self.gain / self.length())
+        return ops.einsum("bfdi,diu->bfdu", inputs, weights) + self.bias[:, 0]
+
+
+@register
+class SplineDense(NormedDense):
+    """Dense layer per direction with a learned function on every connection.
+
+    out_j = sum_i (base_ij silu(x_i) + scale_ij sum_k coefficient_ikj B_k(x_i)) with
+    cubic B-splines B_k: a Kolmogorov-Arnold network (Liu et al. 2024, arXiv
+    2404.19756) without bias. It has a start of its own, whatever `limit` says.
+    """
+
+    def build(self, input_shape):
+        size = input_shape[-1] // 2
+        shape, limit = (2, size, self.units), 1 / math.sqrt(size)
+        self.base = self.add_weight(shape, RandomUniform(-limit, limit), name="base")
+        self.scale = self.add_weight(shape, RandomUniform(-limit, limit), name="scale")
+        shape = (2, size, len(SPLINES), self.units)
+        self.coefficients = self.add_weight(shape, small_curves, name="coefficients")
+
+    def units_of(self, inputs):
+        splines = self.coefficients * self.scale[:, :, None]  # (2, in, 8, units)
+        curves = ops.einsum("bfdik,diku->bfdu", cubic_splines(inputs), splines)
+        return ops.einsum("bfdi,diu->bfdu", ops.silu(inputs), self.base) + curves
+
+
+def cubic_splines(inputs):
+    """Return the cubic B-splines of five intervals in [-1, 1], (*shape, 8)."""
+    distance = ops.abs((inputs[..., None] + 1) * 2.5 - SPLINES)
+    return (ops.relu(2 - distance) ** 3 - 4 * ops.relu(1 - distance) ** 3) / 6
+
+
+def small_curves(shape, dtype=None):
+    """Return the smallest coefficients of curves in U(-0.01, 0.01) at the knots."""
+    at_knots = cubic_splines(np.linspace(-1, 1, 6, dtype="float32"))
+    from_values = np.linalg.pinv(ops.convert_to_numpy(at_knots))
+    values = keras.random.uniform((*shape[:2], 6, shape[-1]), -0.01, 0.01, dtype)
+    return ops.einsum("kn,dinu->diku", from_values, values)

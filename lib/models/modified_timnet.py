@@ -1,6 +1,6 @@
 """The modified TIM-Net of a course report: five changes, each a switch.
 
-Input dropout, dropout that rises with depth, a third branch that reads the
+Input dropout, dropout that rises with depth, a third direction that reads the
 frames in a shuffled order, attention with a learned query in place of the
 fusion weights, and a hidden layer before the classifier. Its focal loss is
 `loss="focal"` of the training notebook.
@@ -8,115 +8,135 @@ fusion weights, and a hidden layer before the classifier. Its focal loss is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
+from pydantic import Field
 
-from lib.models.checks import check_choice, check_share, check_switch, check_whole
-from lib.models.layers import StackDirections, StaticAttention, WeightedFusion
-from lib.models.timnet import check, multi_scale
+from lib.models import timnet
+from lib.models.conv_bn import register
+from lib.models.timnet import Share
 
-NAME = "modified_timnet"
-MODES = ("coefficients", "frames")
+MOST_FRAMES = 2**15
+# A stream that no version of NumPy changes.
+FIXED_PLACES = np.random.RandomState(0).permutation(MOST_FRAMES)  # noqa: NPY002
 
 
 def build_modified_timnet(
     input_shape: Sequence[int | None],
     num_classes: int,
     *,
-    filters: int = 39,
-    kernel_size: int = 2,
-    dilations: int = 8,
-    stacks: int = 1,
-    activation: str = "relu",
-    temporal_dropout: float = 0.05,
-    temporal_dropout_mode: str = "coefficients",
-    dropout: float = 0.05,
-    dropout_rise: float = 0.0125,
+    filters: timnet.Width = 39,
+    kernel_size: timnet.Taps = 2,
+    dilations: timnet.Count = 8,
+    stacks: timnet.Count = 1,
+    activation: timnet.Activation = "relu",
+    temporal_dropout: Share = 0.05,
+    temporal_dropout_mode: Literal["coefficients", "frames"] = "coefficients",
+    dropout: Share = 0.05,
+    dropout_rise: Share = 0.0125,
     shuffle: bool = True,
     shuffle_at_inference: bool = False,
     attention: bool = True,
-    classifier_units: int = 128,
+    classifier_units: Annotated[int, Field(ge=0, le=4096)] = 128,
 ) -> keras.Model:
     """Build the modified TIM-Net; the defaults are all of its changes together.
 
     Args:
         input_shape: (frames, coefficients); frames may be None for any length.
         num_classes: Number of emotions.
-        filters: Channels of every block.
-        kernel_size: Taps of every convolution in the blocks.
-        dilations: Number n of blocks; their dilations are 1, 2, ... 2^(n-1).
-        stacks: How often the chain of n blocks is repeated.
-        activation: Activation inside the blocks.
-        temporal_dropout: Share of the input dropped in training, in [0, 1).
-        temporal_dropout_mode: What is dropped: "coefficients" for the whole
-            clip, which is what the published code does although it is called
-            temporal; or whole "frames".
-        dropout: Spatial dropout of the first block, in [0, 1).
+        filters: As in `build_timnet`.
+        kernel_size: As there.
+        dilations: As there.
+        stacks: As there.
+        activation: As there.
+        temporal_dropout: Share of the input dropped in training.
+        temporal_dropout_mode: What is dropped: "coefficients" for the whole clip,
+            as published although it is called temporal; or whole "frames".
+        dropout: Spatial dropout of the first block.
         dropout_rise: How much it rises from block to block.
-        shuffle: Add the branch of shuffled frames.
+        shuffle: Add the direction of shuffled frames.
         shuffle_at_inference: Shuffle anew outside training too, as published.
         attention: Static attention in place of the fusion weights.
         classifier_units: Width of the hidden layer, 0 for none.
 
     Returns:
-        A model from (batch, frames, coefficients) to class probabilities
-        (batch, num_classes); its layer "embedding" is the hidden layer, or the
-        fused vector where there is none.
-
-    Raises:
-        ValueError: If an option is out of range.
+        A model as of `build_timnet`; its layer "embedding" is the hidden layer, or
+        the fused vector where there is none, and "attention" gives the weights of
+        the levels, (batch, levels, 1).
     """
-    check(NAME, filters, kernel_size, dilations, stacks, activation)
-    check_share(NAME, "temporal_dropout", temporal_dropout)
-    check_choice(NAME, "temporal_dropout_mode", temporal_dropout_mode, MODES)
-    check_switch(
-        NAME,
-        shuffle=shuffle,
-        shuffle_at_inference=shuffle_at_inference,
-        attention=attention,
-    )
-    check_whole(NAME, "classifier_units", classifier_units, 0, 4096)
-    dropouts = _rising(dropout, dropout_rise, dilations)
-    clip = keras.Input(tuple(input_shape), name="features")  # (batch, frames, c)
-    kept = {"coefficients": (None, 1, None), "frames": (None, None, 1)}
-    dropped = layers.Dropout(
-        temporal_dropout, kept[temporal_dropout_mode], name="temporal_dropout"
-    )(clip)
-    branches = StackDirections(True, shuffle, shuffle_at_inference, name="directions")(
-        dropped
-    )
-    levels = multi_scale(
-        branches,
-        filters=filters,
-        kernel_size=kernel_size,
-        dilations=dilations,
-        stacks=stacks,
-        dropouts=dropouts,
-        activation=activation,
-    )
-    stacked = layers.Concatenate(axis=1, name="levels")(levels)
-    fusion = StaticAttention if attention else WeightedFusion
-    if classifier_units:
-        fused = fusion(name="fusion")(stacked)
-        embedding = layers.Dense(classifier_units, "relu", name="embedding")(fused)
-    else:
-        embedding = fusion(name="embedding")(stacked)
-    probabilities = layers.Dense(num_classes, "softmax", name="probabilities")(
-        embedding
-    )
-    return keras.Model(clip, probabilities, name=NAME)
-
-
-def _rising(first: float, rise: float, blocks: int) -> list[float]:
-    """Return the dropout of every block: p_j = first + rise * (j - 1)."""
-    check_share(NAME, "dropout", first)
-    check_share(NAME, "dropout_rise", rise)
-    dropouts = [first + rise * block for block in range(blocks)]
+    dropouts = [dropout + dropout_rise * block for block in range(dilations)]
     if dropouts[-1] >= 1:
         raise ValueError(
-            f"{NAME} option 'dropout_rise': {rise!r}; with {blocks} blocks the last "
-            f"one would drop {dropouts[-1]:g} of its channels; give less"
+            f"modified_timnet option 'dropout_rise': {dropout_rise!r}; with "
+            f"{dilations} blocks the last one would drop {dropouts[-1]:g} of its "
+            "channels; give less"
         )
-    return dropouts
+    clip = keras.Input(tuple(input_shape), name="features")
+    kept = {"coefficients": (None, 1, None), "frames": (None, None, 1)}
+    noise = kept[temporal_dropout_mode]
+    dropped = layers.Dropout(temporal_dropout, noise, name="temporal_dropout")(clip)
+    signals = {"forward": dropped, "backward": ops.flip(dropped, axis=1)}
+    if shuffle:
+        shuffled = ShuffledFrames(shuffle_at_inference, name="shuffled_frames")
+        signals["shuffled"] = shuffled(dropped)
+    levels = timnet.multi_scale(
+        signals,
+        filters=filters,
+        kernel_size=kernel_size,
+        dropouts=dropouts,
+        stacks=stacks,
+        activation=activation,
+    )
+    combine = static_attention if attention else timnet.weighted_sum
+    if classifier_units:
+        hidden = layers.Dense(classifier_units, "relu", name="embedding")
+        embedding = hidden(combine(levels, name="fused"))
+    else:
+        embedding = combine(levels, name="embedding")
+    classifier = layers.Dense(num_classes, "softmax", name="probabilities")
+    return keras.Model(clip, classifier(embedding), name="modified_timnet")
+
+
+def static_attention(levels: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Return the levels V averaged by their likeness to a learned query q.
+
+    softmax(q · V^T / sqrt(filters)) · V, (batch, filters): the query, in the layer
+    "fusion", is the same for all clips, the weights are not.
+    """
+    start = keras.initializers.RandomNormal(stddev=0.05)
+    query = layers.Dense(1, use_bias=False, kernel_initializer=start, name="fusion")
+    scores = query(levels) / math.sqrt(levels.shape[-1])  # (batch, levels, 1)
+    weights = layers.Softmax(axis=1, name="attention")(scores)
+    return layers.Flatten(name=name)(layers.Dot(axes=1)([weights, levels]))
+
+
+@register
+class ShuffledFrames(layers.Layer):
+    """The frames in another order, new at every training step, fixed otherwise.
+
+    The whole batch has the same. With `at_inference`, as published, it is new outside
+    training too: the same clip then has a new answer every time.
+    """
+
+    def __init__(self, at_inference: bool = False, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.at_inference = at_inference
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, inputs, training: bool = False):
+        frames = ops.shape(inputs)[1]
+        if isinstance(frames, int) and frames > MOST_FRAMES:
+            raise ValueError(
+                f"a clip of {frames:,} frames; give {MOST_FRAMES:,} or less"
+            )
+        if training or self.at_inference:
+            order = keras.random.shuffle(ops.arange(frames), seed=self.seed_generator)
+        else:
+            # NumPy's, as the generators of the backends differ.
+            order = ops.argsort(ops.convert_to_tensor(FIXED_PLACES)[:frames])
+        return ops.take(inputs, order, axis=1)

@@ -9,168 +9,35 @@ are summed with learned weights and classified.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 import keras
 from keras import layers, ops
+from pydantic import Field
 
-from lib.models.checks import check_choice, check_share, check_switch, check_whole
-from lib.models.fused import can_fuse, fused_sub_blocks
-from lib.models.layers import (
-    LevelPooling,
-    StackDirections,
-    StackedBatchNormalization,
-    StackedConv1D,
-    WeightedFusion,
-    register,
-    with_lanes,
-)
+from lib.models.conv_bn import ChannelDropout, ConvolutionBatchNorm
 
-ACTIVATIONS = ("relu", "elu", "gelu", "leaky_relu", "selu", "silu", "tanh")
-# f(a x) = a f(x) for all a >= 0.
-HOMOGENEOUS = ("relu", "leaky_relu")
-BLOCKS = ("gated", "residual")
-FUSIONS = ("weights", "mean", "last")
-
-
-@register
-class TemporalAwareBlock(layers.Layer):
-    """Gate a signal by what two dilated convolutions see of its past.
-
-    F_(j+1) = F_j * sigmoid(sub-block(sub-block(F_j))) (TIM-Net, equations 1
-    and 2), a sub-block being convolution, batch normalisation, activation and
-    spatial dropout. As the sigmoid follows a ReLU, the gate lies in [0.5, 1).
-
-    Args:
-        filters: Number of channels, the same in and out.
-        kernel_size: Taps of each convolution.
-        dilation: Frames between two taps.
-        dropout: Share of channels dropped for a whole clip in training.
-        activation: Name of the activation.
-        causal: False lets the convolutions see the future too.
-        gated: False adds the sub-blocks' output to the signal and activates the
-            sum, as a plain temporal convolutional network does.
-        lanes: Channels in and out, those above `filters` being zero; None for no
-            more than those.
-    """
-
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: int,
-        dilation: int,
-        dropout: float,
-        activation: str,
-        causal: bool = True,
-        gated: bool = True,
-        lanes: int | None = None,
-        **kwargs,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.settings = {
-            "filters": filters,
-            "kernel_size": kernel_size,
-            "dilation": dilation,
-            "dropout": dropout,
-            "activation": activation,
-            "causal": causal,
-            "gated": gated,
-            "lanes": lanes,
-        }
-        self.convolutions = [
-            StackedConv1D(
-                filters,
-                kernel_size,
-                dilation,
-                causal,
-                lanes,
-                name=f"convolution_{part}",
-            )
-            for part in (1, 2)
-        ]
-        self.normalisations = [
-            StackedBatchNormalization(lanes=lanes, name=f"normalisation_{part}")
-            for part in (1, 2)
-        ]
-        self.activation = keras.activations.get(activation)
-        self.dropout = dropout
-        self.seed_generator = keras.random.SeedGenerator()
-
-    def build(self, input_shape: tuple) -> None:
-        """Build the two sub-blocks."""
-        filters, lanes = self.settings["filters"], self.settings["lanes"]
-        if input_shape[-1] != (lanes or filters):
-            raise ValueError(
-                f"a block of {lanes or filters} channels cannot gate "
-                f"{input_shape[-1]} channels"
-            )
-        for layer in self.convolutions + self.normalisations:
-            layer.build((*input_shape[:-1], filters))
-
-    def call(self, inputs, training: bool = False):
-        """Gate (branches, frames, batch, channels); the shape stays."""
-        if training and can_fuse(inputs, self.convolutions):
-            return fused_sub_blocks(
-                inputs,
-                self.convolutions,
-                self.normalisations,
-                [self._dropout_factor(inputs) for _ in self.convolutions],
-                activate=self.activation,
-                combine=self._combined,
-                homogeneous=self.settings["activation"] in HOMOGENEOUS,
-            )
-        return self._combined(inputs, self.sub_blocks(inputs, training))
-
-    def _combined(self, inputs, hidden):
-        if self.settings["gated"]:
-            return inputs * ops.sigmoid(hidden)
-        return self.activation(inputs + hidden)
-
-    def gate(self, inputs):
-        """Return the factor in (0, 1) that each value is multiplied by."""
-        return ops.sigmoid(self.sub_blocks(inputs))
-
-    def sub_blocks(self, inputs, training: bool = False):
-        """Return what the two sub-blocks make of the signal."""
-        hidden = inputs
-        for convolve, normalise in zip(
-            self.convolutions, self.normalisations, strict=True
-        ):
-            hidden = self.activation(normalise(convolve(hidden), training=training))
-            if training:
-                hidden = hidden * self._dropout_factor(inputs)
-        return hidden
-
-    def _dropout_factor(self, inputs):
-        """Return 0 for a channel of a clip that is dropped, else 1 / (1 - dropout)."""
-        branches, _, batch, channels = ops.shape(inputs)
-        factor = ops.ones((branches, 1, batch, channels))
-        if not self.dropout:
-            return factor
-        return keras.random.dropout(factor, self.dropout, seed=self.seed_generator)
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        """Return the input's shape."""
-        return input_shape
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), **self.settings}
+Width = Annotated[int, Field(ge=1, le=4096)]
+Taps = Annotated[int, Field(ge=1, le=64)]
+Count = Annotated[int, Field(ge=1, le=16)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Activation = Literal["relu", "elu", "gelu", "leaky_relu", "selu", "silu", "tanh"]
 
 
 def build_timnet(
     input_shape: Sequence[int | None],
     num_classes: int,
     *,
-    filters: int = 39,
-    kernel_size: int = 2,
-    dilations: int = 8,
-    stacks: int = 1,
-    dropout: float = 0.1,
-    activation: str = "relu",
+    filters: Width = 39,
+    kernel_size: Taps = 2,
+    dilations: Count = 8,
+    stacks: Count = 1,
+    dropout: Share = 0.1,
+    activation: Activation = "relu",
     backward: bool = True,
-    fusion: str = "weights",
-    block: str = "gated",
+    fusion: Literal["weights", "mean", "last"] = "weights",
+    block: Literal["gated", "residual"] = "gated",
     causal: bool = True,
 ) -> keras.Model:
     """Build TIM-Net as its authors published it, or one of its ablations.
@@ -188,122 +55,118 @@ def build_timnet(
         kernel_size: Taps of every convolution in the blocks.
         dilations: Number n of blocks; their dilations are 1, 2, ... 2^(n-1).
         stacks: How often the chain of n blocks is repeated.
-        dropout: Spatial dropout in training, in [0, 1).
-        activation: Activation inside the blocks, one of `ACTIVATIONS`.
+        dropout: Spatial dropout in training.
+        activation: Activation inside the blocks.
         backward: Read the clip backwards too.
-        fusion: "weights" learned for the levels, their "mean", or the "last"
-            level alone.
+        fusion: Learned "weights" of the levels, their "mean", or the "last" alone.
         block: "gated" (temporal-aware), or "residual".
         causal: False lets the blocks see the future of each direction too.
 
     Returns:
         A model from (batch, frames, coefficients) to class probabilities
-        (batch, num_classes); its layer "embedding" gives the fused vector
-        (batch, filters).
-
-    Raises:
-        ValueError: If an option is out of range.
+        (batch, num_classes). Its layer "embedding" gives the fused vector
+        (batch, filters), "levels" what is fused, (batch, levels, filters),
+        "block_3_backward" what the third block makes of the reversed clip and
+        "block_3_backward_gate" what it multiplies by, (batch, frames, filters).
     """
-    check("timnet", filters, kernel_size, dilations, stacks, activation)
-    check_share("timnet", "dropout", dropout)
-    check_choice("timnet", "fusion", fusion, FUSIONS)
-    check_choice("timnet", "block", block, BLOCKS)
-    check_switch("timnet", backward=backward, causal=causal)
-    clip = keras.Input(tuple(input_shape), name="features")  # (batch, frames, c)
-    both = StackDirections(backward, name="directions")(clip)  # (2, frames, batch, c)
+    clip = keras.Input(tuple(input_shape), name="features")
+    signals = {"forward": clip}
+    if backward:
+        signals["backward"] = ops.flip(clip, axis=1)
     levels = multi_scale(
-        both,
+        signals,
         filters=filters,
         kernel_size=kernel_size,
-        dilations=dilations,
-        stacks=stacks,
         dropouts=[dropout] * dilations,
+        stacks=stacks,
         activation=activation,
-        causal=causal,
         gated=block == "gated",
+        causal=causal,
     )
-    embedding = _fused(levels, fusion)
-    probabilities = layers.Dense(num_classes, "softmax", name="probabilities")(
-        embedding
-    )
-    return keras.Model(clip, probabilities, name="timnet")
+    if fusion == "weights":
+        embedding = weighted_sum(levels, name="embedding")
+    elif fusion == "mean":
+        embedding = layers.GlobalAveragePooling1D(name="embedding")(levels)
+    else:
+        last = layers.Cropping1D((levels.shape[1] - 1, 0))(levels)
+        embedding = layers.Flatten(name="embedding")(last)
+    classifier = layers.Dense(num_classes, "softmax", name="probabilities")
+    return keras.Model(clip, classifier(embedding), name="timnet")
 
 
 def multi_scale(
-    branches,
+    signals: Mapping[str, keras.KerasTensor],
     *,
     filters: int,
-    kernel_size: int,
-    dilations: int,
-    stacks: int,
     dropouts: Sequence[float],
-    activation: str,
-    causal: bool = True,
-    gated: bool = True,
-) -> list:
-    """Return what each block of a chain has seen, averaged over time.
+    stacks: int,
+    **block,
+) -> keras.KerasTensor:
+    """Return what each block has seen in all directions, (batch, levels, filters).
+
+    g_j = mean over frames of the sum over directions of F_j (equation 3).
 
     Args:
-        branches: (branches, frames, batch, coefficients).
+        signals: The clip in each direction, (batch, frames, coefficients).
         filters: Channels of every block.
-        kernel_size: Taps of every convolution in the blocks.
-        dilations: Number of blocks in a chain.
-        stacks: Number of chains, one after the other.
-        dropouts: Dropout of each block of a chain.
-        activation: Activation inside the blocks.
-        causal: As in `build_timnet`.
-        gated: As in `TemporalAwareBlock`.
-
-    Returns:
-        One tensor (batch, 1, filters) per block, from the shortest to the
-        longest view.
+        dropouts: Dropout of each block of a chain; their number is that of blocks.
+        stacks: How often the chain is repeated.
+        **block: Further arguments of `temporal_aware_block`.
     """
-    lanes = with_lanes(filters)
-    signal = StackedConv1D(filters, lanes=lanes, name="input_convolution")(branches)
-    levels = []
-    for stack in range(1, stacks + 1):
-        for exponent, dropout in enumerate(dropouts):
-            dilation = 2**exponent
-            signal = TemporalAwareBlock(
-                filters,
-                kernel_size,
-                dilation,
-                dropout,
-                activation,
-                causal,
-                gated,
-                lanes,
-                name=f"block_{stack}_dilation_{dilation}",
-            )(signal)
-            pooled = LevelPooling(filters, name=f"level_{stack}_dilation_{dilation}")(
-                signal
-            )
-            levels.append(layers.Reshape((1, filters))(pooled))
-    return levels
-
-
-def _fused(levels: list, fusion: str):
-    """Return one vector (batch, filters) from the levels."""
-    if fusion == "last":
-        return layers.Flatten(name="embedding")(levels[-1])
-    # (batch, levels, filters)
-    stacked = layers.Concatenate(axis=1, name="levels")(levels)
-    if fusion == "mean":
-        return layers.GlobalAveragePooling1D(name="embedding")(stacked)
-    return WeightedFusion(name="embedding")(stacked)
-
-
-def check(system, filters, kernel_size, dilations, stacks, activation) -> None:
-    """Raise ValueError if a number that shapes the blocks is out of range."""
-    ranges = {
-        "filters": (filters, 1, 4096),
-        "kernel_size": (kernel_size, 1, 64),
-        "dilations": (dilations, 1, 16),
-        "stacks": (stacks, 1, 16),
+    current = {
+        direction: layers.Conv1D(filters, 1, name=f"input_{direction}")(signal)
+        for direction, signal in signals.items()
     }
-    for name, (value, low, high) in ranges.items():
-        check_whole(system, name, value, low, high)
-    check_choice(system, "activation", activation, ACTIVATIONS)
+    levels = []
+    for number, dropout in enumerate(list(dropouts) * stacks):
+        block |= {"dilation": 2 ** (number % len(dropouts)), "dropout": dropout}
+        for direction, signal in current.items():
+            name = f"block_{number + 1}_{direction}"
+            current[direction] = temporal_aware_block(signal, name, **block)
+        pool = layers.GlobalAveragePooling1D(keepdims=True)
+        levels.append(sum(map(pool, current.values())))
+    return layers.Concatenate(axis=1, name="levels")(levels)
+
+
+def temporal_aware_block(
+    signal: keras.KerasTensor,
+    name: str,
+    *,
+    kernel_size: int,
+    dilation: int,
+    dropout: float,
+    activation: str,
+    gated: bool = True,
+    causal: bool = True,
+) -> keras.KerasTensor:
+    """Return F_(j+1) = F_j * sigmoid(sub-block(sub-block(F_j))) (equations 1 and 2).
+
+    A sub-block is convolution, batch normalisation, activation and spatial dropout.
+    As the sigmoid follows a ReLU, the gate lies in [0.5, 1). Without it, F_j is added
+    and the sum activated, as in a plain temporal convolutional network.
+    """
+    hidden = signal
+    for part in (f"{name}_1", f"{name}_2"):
+        hidden = ConvolutionBatchNorm(
+            signal.shape[-1], kernel_size, dilation, causal, name=part
+        )(hidden)
+        hidden = layers.Activation(activation)(hidden)
+        hidden = ChannelDropout(dropout)(hidden)
+    if not gated:
+        return layers.Activation(activation, name=name)(signal + hidden)
+    gate = layers.Activation("sigmoid", name=f"{name}_gate")(hidden)
+    return layers.Multiply(name=name)([signal, gate])
+
+
+def weighted_sum(levels: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Return the sum of the levels, (batch, filters), with learned weights.
+
+    They are neither normalised nor dependent on the clip (equation 4).
+    """
+    start = keras.initializers.RandomUniform(-0.05, 0.05)
+    fusion = layers.Dense(1, use_bias=False, kernel_initializer=start, name="fusion")
+    by_channel = layers.Permute((2, 1))(levels)  # (batch, filters, levels)
+    return layers.Flatten(name=name)(fusion(by_channel))
 
 
 def receptive_field(dilations: int, kernel_size: int = 2, stacks: int = 1) -> int:

@@ -1,0 +1,402 @@
+"""Train one fold, or several at once: the network, the checkpoint, the loop.
+
+The loop is `train_folds`. A cut at any moment costs seconds and changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from tensorboard.summary import Writer
+
+from lib import augment, config, features, files, losses, metrics, models, together
+from lib.device import has_xla
+from lib.features import FeatureSet
+from lib.protocols import PROTOCOLS, Fold
+from lib.runs import RunFolders
+from lib.schedules import SCHEDULES
+from lib.settings import Plan
+
+CHECKPOINT_SECONDS = 5.0
+ANSWERED_AT_ONCE = 128  # clips
+
+Metrics = dict[str, float]  # of an epoch
+Report = Callable[["FoldTraining", Metrics], None]
+State = Sequence[np.ndarray]  # the values of all variables
+
+
+def predict_utterances(predict: Callable, x: np.ndarray) -> list[np.ndarray]:
+    """Return probabilities (utterances, classes) and embeddings (utterances, width).
+
+    `predict` makes them of clips (n, frames, coefficients), and they are the mean over
+    the pieces of each utterance.
+    """
+    clips, owner = features.pieces(x)
+    return [_mean_over_pieces(answer, owner) for answer in predict(clips)]
+
+
+def _mean_over_pieces(answers: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    _, first, counts = np.unique(owner, return_index=True, return_counts=True)
+    total = np.add.reduceat(answers, first, dtype=float)
+    return (total / counts[:, None]).astype(answers.dtype)
+
+
+def scored(y: np.ndarray, probabilities: np.ndarray, prefix: str = "") -> Metrics:
+    """Return the cross-entropy of the true labels, accuracy and UAR."""
+    of_truth = np.clip(probabilities[np.arange(len(y)), y], 1e-7, 1.0)
+    found = metrics.scores(y, probabilities.argmax(axis=1))
+    loss = float(-np.log(of_truth).mean())
+    row = {"loss": loss, "accuracy": found["war"], "uar": found["uar"]}
+    return {f"{prefix}{name}": value for name, value in row.items()}
+
+
+class Network:
+    """A network and its optimiser, compiled once and used for every fold of a run.
+
+    `assign`, `state`, `train_epoch` and `answer` are for a list of folds, here of a
+    single one, as those of `together.Networks` are.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], shape: tuple, classes: int) -> None:
+        name, options = settings["model"], settings["model_options"]
+        build = functools.partial(models.build_model, name, shape, classes, **options)
+        self.build, self.model = build, build()
+        self.batch_size = settings["batch_size"]
+        both = [self.model.output, self.model.get_layer("embedding").output]
+        self.answering = keras.Model(self.model.input, both)
+        self.loss = losses.LOSSES[settings["loss"]](**settings["loss_options"])
+        self.optimizer = keras.optimizers.Adam(
+            *(settings[name] for name in ("learning_rate", "beta_1", "beta_2")),
+            epsilon=settings["epsilon"],
+            use_ema=settings["weight_average"] > 0,
+            ema_momentum=settings["weight_average"],
+        )
+        self.optimizer.build(self.model.trainable_variables)
+        self.variables = _variables(self.model) + self.optimizer.variables
+        self.unused = [variable.numpy() for variable in self.optimizer.variables]
+        on_jax = keras.backend.backend() == "jax"
+        compiled = models.SYSTEMS[name].fused and not on_jax and has_xla()
+        self.answering.jit_compile = compiled or on_jax
+        self.engine = together.Networks(self) if on_jax else self
+        self.step = None if on_jax else self._tensorflow_step(compiled)
+
+    def draw(self, seed: int) -> State:
+        """Return the state of an untrained network, its weights drawn with a seed."""
+        keras.utils.set_random_seed(seed)
+        return [variable.numpy() for variable in _variables(self.build())] + self.unused
+
+    def state(self, fold: int = 0) -> State:
+        return [variable.numpy() for variable in self.variables]
+
+    def assign(self, states: Sequence[State], average: bool = False) -> None:
+        """Go back to states; with `average` to the EMA of the weights, if there is."""
+        for variable, value in zip(self.variables, states[0], strict=True):
+            variable.assign(value)
+        if average and self.optimizer.use_ema:
+            self.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def train_epoch(self, clips, labels, orders, rates) -> list[tuple]:
+        """Train once on each order; return mean loss and probabilities of each."""
+        self.optimizer.learning_rate = rates[0]
+        order, total, found = orders[0], 0.0, []
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            loss, probabilities = self.step(clips[rows], labels[rows])
+            total += float(loss) * len(rows)
+            found.append(probabilities.numpy())
+        return [(total / len(order), np.concatenate(found))]
+
+    def answer(self, clips: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the probabilities of some clips, by the EMA weights if there are."""
+        state = self.state()
+        self.assign([state], average=True)
+        answers = [self.predict(clips[rows[0]])[0]]
+        self.assign([state])
+        return answers
+
+    def predict(self, clips: np.ndarray) -> list[np.ndarray]:
+        """Return class probabilities (n, classes) and embeddings (n, width)."""
+        parts = []
+        for start in range(0, len(clips), ANSWERED_AT_ONCE):
+            part = clips[start : start + ANSWERED_AT_ONCE]
+            # Filled up: a batch of another size would be traced and compiled again.
+            full = part[np.arange(ANSWERED_AT_ONCE) % len(part)]
+            pair = self.answering.predict_on_batch(full)
+            parts.append([np.asarray(array)[: len(part)] for array in pair])
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    def _tensorflow_step(self, compiled: bool) -> Callable:
+        import tensorflow
+
+        def step(clips, labels):
+            with tensorflow.GradientTape() as tape:
+                probabilities = self.model(clips, training=True)
+                mean = keras.ops.mean(self.loss(labels, probabilities))
+                loss = mean + sum(self.model.losses)
+            variables = self.model.trainable_variables
+            gradients = tape.gradient(loss, [item.value for item in variables])
+            self.optimizer.apply(gradients, variables)
+            return loss, probabilities
+
+        # Traced for whole batches, and once more for last ones of any other size.
+        return tensorflow.function(
+            step, jit_compile=compiled, reduce_retracing=True, autograph=False
+        )
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    return model.trainable_variables + model.non_trainable_variables
+
+
+@dataclasses.dataclass
+class FoldTraining:
+    """Where the training of a fold stands; its files."""
+
+    plan: Plan
+    data: FeatureSet
+    fold: Fold
+    folders: RunFolders
+    untrained: State = ()  # what `Network.draw` returned
+    epoch: int = 0
+    seconds: float = 0.0
+    history: list[Metrics] = dataclasses.field(default_factory=list)
+    best_epoch: int = 0
+    best_score: Sequence[float] = (float("-inf"), float("-inf"))
+    best: State = ()  # the state after that epoch
+
+    def __post_init__(self) -> None:
+        settings, number = self.plan.settings, self.fold.number
+        self.name = f"seed {settings['seed']}, fold {number}"  # for a user
+        # What chooses the epoch: "last", "validation" or "test".
+        self.chosen_on = PROTOCOLS[settings["protocol"]].chosen_on
+        # What a file belongs to: the run, and the rows of the fold.
+        self.owner = f"{self.folders.run_id} {config.digest(self.fold.parts())}"
+
+    def write(self, path: Path, arrays: Mapping[str, Any], **rest: Any) -> None:
+        """Write arrays and JSON values, marked as this fold's."""
+        text = json.dumps(rest | {"owner": self.owner})
+        files.write_npz(path, {**arrays, "rest": np.array(text)})
+
+    def read(self, path: Path) -> dict[str, Any] | None:
+        """Return what `write` wrote, or None if it is missing or damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                content = dict(file)
+            content |= json.loads(str(content.pop("rest")))
+        except Exception:  # a flipped bit of a zip file can raise almost anything
+            return None
+        if (found := content.pop("owner", "not said")) != self.owner:
+            raise ValueError(
+                f"{path} is of another run or of other rows ({found}) than "
+                f"{self.owner}; set overwrite=True to train this run anew"
+            )
+        return content
+
+    def outcome(self) -> dict[str, Any] | None:
+        """Return what a finished training has left, or None."""
+        whole = self.folders.model(self.fold.number).is_file()
+        return self.read(self.folders.outcome(self.fold.number)) if whole else None
+
+    def begin(self, report: Report) -> State:
+        """Return the state of the last checkpoint, or the untrained one."""
+        number, state = self.fold.number, self.untrained
+        content = self.read(self.folders.checkpoint(number))
+        if content and "0" in content:
+            count = sum(map(str.isdigit, content))
+            values = [content.pop(f"{place}") for place in range(count)]
+            state, self.best = values[: len(state)], values[len(state) :]
+            vars(self).update(content)
+        # Events can only be appended; those that a cut has undone would stand twice.
+        shutil.rmtree(self.folders.events(number), ignore_errors=True)
+        self.events = Writer(str(self.folders.events(number)))
+        for row in self.history:
+            self.show(row, report)
+        return state
+
+    def ended(self) -> bool:
+        """Tell whether the fold has had its last epoch."""
+        settings, waited = self.plan.settings, self.epoch - self.best_epoch
+        stopped = 0 < settings["early_stopping"] <= waited
+        return stopped or self.epoch >= settings["epochs"]
+
+    def next_epoch(self) -> tuple[float, np.random.Generator]:
+        """Return the next learning rate and random numbers, the same after a cut."""
+        settings, epoch = self.plan.settings, self.epoch + 1
+        schedule = SCHEDULES[settings["schedule"]](**settings["schedule_options"])
+        rate = settings["learning_rate"] * schedule(epoch, self.history)
+        key = [settings["seed"], self.fold.number, epoch]
+        return rate, np.random.default_rng(key)
+
+    def add(self, row: Metrics, seconds: float, report: Report, said=None) -> bool:
+        """Count an epoch; tell whether what it `said` of validation is the best."""
+        self.epoch += 1
+        if not np.isfinite(row["loss"]):
+            raise FloatingPointError(
+                f"fold {self.fold.number}, epoch {self.epoch}: the loss is "
+                f"{row['loss']}; lower learning_rate"
+            )
+        score = self.best_score
+        if said is not None:
+            # The loss is that of labels that are not smoothed.
+            truth = self.data.y[np.sort(self.fold.validation)]
+            row = row | scored(truth, said, "val_")
+            chosen = row["val_accuracy" if self.chosen_on == "test" else "val_uar"]
+            # Equal scores go to the lower loss, and then to the earlier epoch.
+            score = [chosen, -row["val_loss"]]
+        self.seconds += seconds
+        row = {"epoch": self.epoch} | row | {"seconds": round(seconds, 3)}
+        self.history.append(row)
+        self.show(row, report)
+        if better := list(score) > list(self.best_score):
+            self.best_score, self.best_epoch = score, self.epoch
+        return better
+
+    def show(self, row: Metrics, report: Report) -> None:
+        """Report an epoch, and add it to TensorBoard's events."""
+        report(self, row)
+        for name in set(row) - {"epoch", "seconds"}:
+            part = "validation" if name.startswith("val_") else "train"
+            tag = f"{name.removeprefix('val_')}/{part}"
+            self.events.add_scalar(tag, row[name], int(row["epoch"]))
+
+    def save(self, state: State) -> None:
+        """Write a checkpoint: all that the next epoch needs."""
+        arrays = {f"{n}": value for n, value in enumerate([*state, *self.best])}
+        names = ("epoch", "seconds", "history", "best_epoch", "best_score")
+        rest = {name: getattr(self, name) for name in names}
+        self.write(self.folders.checkpoint(self.fold.number), arrays, **rest)
+        self.save_curves()
+
+    def save_curves(self) -> None:
+        """Bring the CSV file and TensorBoard's events up to date."""
+        text = pd.DataFrame(self.history).to_csv(index=False, lineterminator="\n")
+        files.write_text(self.folders.curves(self.fold.number), text)
+        self.events.flush()
+
+    def finish(self, network: Network, state: State) -> dict[str, Any]:
+        """Test and save the best epoch, or the last one where none is chosen."""
+        network.assign([state], average=True)
+        if self.best and self.best_epoch != self.epoch:
+            last = self.folders.last_weights(self.fold.number)
+            _save_model(network.model.save_weights, last)
+            network.assign([self.best], average=True)
+        return self.conclude(network.model, network.predict)
+
+    def conclude(self, model: Any, predict: Callable) -> dict[str, Any]:
+        """Write the model, then the outcome: the fold is done from then on."""
+        number, test = self.fold.number, self.fold.test
+        self.save_curves()
+        self.events.close()
+        _save_model(functools.partial(models.save, model), self.folders.model(number))
+        probabilities, embeddings = predict_utterances(predict, self.data.x[test])
+        arrays = {"rows": test, "probabilities": probabilities}
+        arrays["embeddings"] = embeddings
+        rest = {
+            "history": self.history,
+            "epoch": self.best_epoch or self.epoch,
+            "seconds": round(self.seconds, 3),
+            "parameters": models.trainable_parameters(model),
+        }
+        self.write(self.folders.outcome(number), arrays, **rest)
+        self.folders.checkpoint(number).unlink(missing_ok=True)
+        return arrays | rest
+
+
+def _save_model(save: Callable[[Path], None], target: Path) -> None:
+    """Save elsewhere, then copy: HDF5 ends the whole process where a disk is full."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / target.name
+        save(made)
+        with files.atomic_path(target) as temporary:
+            shutil.copyfile(made, temporary)
+
+
+def _corpus(plan: Plan, data: FeatureSet) -> tuple[np.ndarray, ...]:
+    """Return all clips, altered copies last, the row of each, and which are copies."""
+    clips, owner = features.pieces(data.x)
+    count = len(owner)
+    if plan.augmentation.copies is not None:
+        more, of = features.pieces(plan.augmentation.copies)
+        clips, owner = np.concatenate([clips, more]), np.concatenate([owner, of])
+    return clips, owner, np.arange(len(owner)) >= count
+
+
+def train_folds(
+    network: Network, trainings: Sequence[FoldTraining], report: Report
+) -> list[dict[str, Any]]:
+    """Train folds from the start or their last checkpoints; return their outcomes.
+
+    On TensorFlow a network trains one fold at a time.
+    """
+    engine, plan, data = network.engine, trainings[0].plan, trainings[0].data
+    corpus, owner, copied = _corpus(plan, data)
+    options, smoothing = plan.settings["loss_options"], plan.settings["label_smoothing"]
+    smoothing = losses.effective_smoothing(smoothing, options)
+    y = data.y[owner]
+    labels = losses.smoothed_labels(y, len(data.label_names), smoothing)
+    inside = [np.flatnonzero(np.isin(owner, t.fold.train)) for t in trainings]
+    judging = [
+        np.flatnonzero(np.isin(owner, t.fold.validation) & ~copied) for t in trainings
+    ]
+    engine.assign([training.begin(report) for training in trainings])
+    saved_at = time.monotonic()
+    while still := [training for training in trainings if not training.ended()]:
+        begun, clips = time.monotonic(), corpus
+        # Folds that a cut has left behind catch up first.
+        behind = min(training.epoch for training in still)
+        active = [t.epoch == behind and not t.ended() for t in trainings]
+        rates, randoms = zip(*(t.next_epoch() for t in trainings), strict=True)
+        orders = [
+            random.permutation(rows)[: len(rows) * trains]
+            for random, rows, trains in zip(randoms, inside, active, strict=True)
+        ]
+        if cepstrum := plan.augmentation.cepstrum:  # one fold at a time
+            clips, rows = corpus.copy(), inside[0]
+            clips[rows] = augment.augment_cepstra(corpus[rows], randoms[0], **cepstrum)
+        found = engine.train_epoch(clips, labels, orders, rates)
+        answers = [None] * len(trainings)
+        if trainings[0].chosen_on != "last":
+            pairs = zip(engine.answer(corpus, judging), judging, strict=True)
+            answers = [_mean_over_pieces(answer, owner[rows]) for answer, rows in pairs]
+        seconds = (time.monotonic() - begun) / sum(active)
+        for place in np.flatnonzero(active):
+            loss, probabilities = found[place]
+            row = scored(y[orders[place]], probabilities) | {"loss": loss}
+            if trainings[place].add(row, seconds, report, answers[place]):
+                trainings[place].best = engine.state(place)
+        if time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
+            for place, training in enumerate(trainings):
+                training.save(engine.state(place))
+            saved_at = time.monotonic()
+    return [t.finish(network, engine.state(place)) for place, t in enumerate(trainings)]
+
+
+def fit_fold(training: FoldTraining, report: Report) -> dict[str, Any]:
+    """Fit a system without epochs, then test it; validation rows are only scored."""
+    settings, data, fold = training.plan.settings, training.data, training.fold
+    begun = time.monotonic()
+    clips, owner, _ = _corpus(training.plan, data)
+    inside = np.isin(owner, fold.train)
+    y, classes = data.y[owner[inside]], len(data.label_names)
+    options = settings["model_options"]
+    model = models.fit(settings["model"], clips[inside], y, classes, **options)
+    seconds, row = time.monotonic() - begun, {}
+    predict = functools.partial(models.predict, model)
+    for prefix, part in (("", fold.train), ("val_", fold.validation)):
+        if len(part):
+            probabilities, _ = predict_utterances(predict, data.x[part])
+            row |= scored(data.y[part], probabilities, prefix)
+    training.begin(report)
+    training.add(row, seconds, report)
+    return training.conclude(model, predict)

@@ -1,0 +1,187 @@
+"""All folds of a run, and of several seeds, as one program on JAX.
+
+Weights, optimiser states and batches of the folds are stacked along a first axis, and
+one step is mapped over it. A GPU that one small network leaves idle is filled by ten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def possible(plans: Sequence[Any]) -> bool:
+    """Tell whether folds of these plans, one for each fold, can be trained together."""
+    # Their clips have to be the same: not altered in every epoch, or by several seeds.
+    altered = any(plan.augmentation.cepstrum for plan in plans)
+    if len({plan.settings["seed"] for plan in plans}) > 1:
+        altered |= any(plan.augmentation.copies is not None for plan in plans)
+    return keras.backend.backend() == "jax" and len(plans) > 1 and not altered
+
+
+class Networks:
+    """Stacked states of one network; trains and answers as `fold.Network` does."""
+
+    def __init__(self, network: Any) -> None:
+        import jax
+
+        self.network = network
+        step = jax.vmap(step_function(network), in_axes=(0, None, 0, 0, 0))
+        self._step = jax.jit(step, donate_argnums=0)
+        self._answers = jax.jit(jax.vmap(self._answer, in_axes=(0, None, 0)))
+        self._host_clips = None
+
+    def assign(self, states: Sequence[Sequence[np.ndarray]]) -> None:
+        """Stack the states of some folds."""
+        import jax
+
+        together = zip(*states, strict=True)
+        self._states = [jax.device_put(np.stack(values)) for values in together]
+        self._copied = None
+
+    def state(self, fold: int) -> list[np.ndarray]:
+        """Return a copy of the state of a fold."""
+        import jax
+
+        if self._copied is None:
+            self._copied = jax.device_get(self._states)
+        return [np.array(values[fold]) for values in self._copied]
+
+    def train_epoch(self, clips, labels, orders, rates) -> list[tuple]:
+        """Train each fold once on the clips of its order; without any it stays."""
+        names = [variable.name for variable in self.network.variables]
+        self._states[names.index("learning_rate")] = np.array(rates, np.float32)
+        size, counts = self.network.batch_size, np.array([len(o) for o in orders])
+        length = -(-max(counts) // size) * size
+        rows = np.stack([_filled(order, length) for order in orders])
+        weights = (np.arange(length) < counts[:, None]).astype(np.float32)
+        clips, found = self._on_device(clips), []
+        for start in range(0, length, size):
+            part = rows[:, start : start + size]
+            real = weights[:, start : start + size]
+            self._states, loss, probabilities = self._step(
+                self._states, clips, part, labels[part], real
+            )
+            found.append((real.sum(axis=1), loss, probabilities))
+        self._copied = None
+        sizes, means, said = zip(*found, strict=True)
+        totals = (np.stack(sizes) * np.stack(means)).sum(axis=0)
+        means = totals / np.maximum(counts, 1)
+        triples = zip(means, np.concatenate(said, axis=1), counts, strict=True)
+        return [(float(mean), said[:count]) for mean, said, count in triples]
+
+    def answer(self, clips: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return each fold's probabilities of some clips, by its EMA weights."""
+        longest = max(map(len, rows))
+        filled = np.stack([_filled(part, longest) for part in rows])
+        answers = self._answers(self._states, self._on_device(clips), filled)
+        pairs = zip(np.asarray(answers), rows, strict=True)
+        return [answer[: len(part)] for answer, part in pairs]
+
+    def _on_device(self, clips: np.ndarray) -> Any:
+        import jax
+
+        if clips is not self._host_clips:
+            self._host_clips, self._clips = clips, jax.device_put(clips)
+        return self._clips
+
+    def _answer(self, state, clips, rows):
+        model, variables = self.network.model, self.network.optimizer.variables
+        trainable, others, rest = _groups(model, state)
+        if self.network.optimizer.use_ema:
+            named = zip(variables, rest, strict=True)
+            trainable = [v for item, v in named if item.name.endswith("_average")]
+        return model.stateless_call(trainable, others, clips[rows], training=False)[0]
+
+
+def step_function(network: Any) -> Callable:
+    """Return the pure function that trains one fold on one batch.
+
+    From the fold's state, the clips of the corpus, and of the batch the indices, soft
+    labels and weights (0 for rows that only fill it up) to the state after the step,
+    the mean loss and the probabilities. Without real rows the state stays.
+    """
+    import jax
+
+    model, optimizer = network.model, network.optimizer
+    normalisations = _normalisations_of_batches(model)
+
+    def mean_loss(trainable, others, clips, labels, weights):
+        def mask(layer, inputs):
+            if id(layer) in normalisations:
+                shape = (-1, *[1] * (len(inputs.shape) - 2))
+                counts = ops.reshape(weights > 0, shape)
+                return ops.broadcast_to(counts, inputs.shape[:-1])
+
+        with _before_normalisation(mask):
+            probabilities, others, penalties = model.stateless_call(
+                trainable, others, clips, training=True, return_losses=True
+            )
+        losses = network.loss(labels, probabilities) * weights
+        mean = ops.sum(losses) / ops.maximum(ops.sum(weights), 1.0)
+        return mean + sum(penalties), (others, probabilities)
+
+    def step(state, clips, rows, labels, weights):
+        trainable, others, rest = _groups(model, state)
+        gradient = jax.value_and_grad(mean_loss, has_aux=True)
+        (loss, (others, probabilities)), gradients = gradient(
+            trainable, others, clips[rows], labels, weights
+        )
+        trainable, rest = optimizer.stateless_apply(rest, gradients, trainable)
+        real, after = ops.sum(weights) > 0, [*trainable, *others, *rest]
+        kept = [ops.where(real, b, a) for a, b in zip(state, after, strict=True)]
+        return kept, loss, probabilities
+
+    return step
+
+
+def _groups(model: keras.Model, state: Sequence) -> tuple[Sequence, ...]:
+    """Return the trainable, the other, and the optimiser's values of a state."""
+    first = len(model.trainable_variables)
+    second = first + len(model.non_trainable_variables)
+    return state[:first], state[first:second], state[second:]
+
+
+def _filled(rows: np.ndarray, length: int) -> np.ndarray:
+    """Return rows repeated up to a length."""
+    return np.resize(rows if len(rows) else [0], length)
+
+
+def _normalisations_of_batches(model: keras.Model) -> set[int]:
+    """Return the ids of the batch normalisations whose input has a row per clip."""
+    import jax
+
+    # A generated kernel is normalised too; no kernel has as many rows as this batch.
+    batch, found = 100_003, set()
+
+    def noted(layer, inputs):
+        if inputs.shape[0] == batch:
+            found.add(id(layer))
+
+    clips = jax.ShapeDtypeStruct((batch, *model.input_shape[1:]), "float32")
+    with _before_normalisation(noted):
+        jax.eval_shape(lambda x: model(x, training=False), clips)
+    return found
+
+
+@contextlib.contextmanager
+def _before_normalisation(find_mask: Callable) -> Iterator[None]:
+    """Let every batch normalisation that is traced ask a function for its mask."""
+    kind = keras.layers.BatchNormalization
+    original = kind.call
+
+    def call(self, inputs, training=None, mask=None):
+        found = find_mask(self, inputs)
+        mask = mask if found is None else found
+        return original(self, inputs, training=training, mask=mask)
+
+    kind.call = call
+    try:
+        yield
+    finally:
+        kind.call = original

@@ -1,1 +1,0 @@
-"""What the Makefile runs: the demo, the renderer, the lock."""

@@ -1,0 +1,94 @@
+"""The baselines answer as scikit-learn does."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from lib import models
+from lib.models.baselines import clip_statistics
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(4), 15)
+    clips = rng.normal(size=(60, 12, 3)) + 0.7 * rng.normal(size=(4, 1, 3))[y]
+    return clips.astype(np.float32), y
+
+
+def statistics(clips):
+    """Return mean and sd of values and changes, by their formulas."""
+    values = clips.astype(np.float64)
+    change = np.zeros_like(values)
+    change[:, 1:] = values[:, 1:] - values[:, :-1]
+    parts = []
+    for each in (values, change):
+        mean = each.sum(axis=1) / each.shape[1]
+        square = (each**2).sum(axis=1) / each.shape[1]
+        parts += [mean, np.sqrt(square - mean**2)]
+    return np.hstack(parts)
+
+
+def test_statistics_are_their_formulas_and_a_single_frame_stays(data):
+    clips, _ = data
+    np.testing.assert_allclose(clip_statistics(clips), statistics(clips), atol=1e-9)
+    np.testing.assert_array_equal(clip_statistics(clips[:, :1]), clips[:, 0])
+
+
+@pytest.mark.parametrize("name", ["majority", "logistic", "svm"])
+def test_the_embedding_is_the_standardised_statistics(data, name):
+    clips, y = data
+    _, embedding = models.predict(models.fit(name, clips, y, 4), clips)
+    assert embedding.shape == (60, 12)
+    np.testing.assert_allclose(embedding.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(embedding.std(axis=0), 1, atol=1e-6)
+
+
+def test_majority_gives_the_shares_of_the_training_side(data):
+    clips, y = data
+    y = np.where(y == 3, 0, y)
+    probabilities, _ = models.predict(models.fit("majority", clips, y, 4), clips)
+    np.testing.assert_allclose(probabilities, [[0.5, 0.25, 0.25, 0]] * 60)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_logistic_regression_is_scikit_learns(data, classes):
+    clips, y = data
+    kept = y < classes
+    fitted = models.fit("logistic", clips[kept], y[kept], classes, regularisation=0.3)
+    peer = make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=5000))
+    peer.fit(statistics(clips[kept]), y[kept])
+    wanted = peer.predict_proba(statistics(clips))
+    # The same problem, solved until a gradient of 1e-4 from roundings of 1e-9.
+    np.testing.assert_allclose(models.predict(fitted, clips)[0], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("kernel", ["rbf", "linear"])
+def test_margins_are_those_of_one_machine_per_class(data, kernel, classes):
+    clips, y = data
+    clips, y = clips[y < classes], y[y < classes]
+    fitted = models.fit("svm", clips, y, classes, kernel=kernel, regularisation=2.0)
+    vectors = StandardScaler().fit_transform(statistics(clips))
+    margins = [
+        SVC(kernel=kernel, C=2.0).fit(vectors, y == index).decision_function(vectors)
+        for index in range(classes)
+    ]
+    powers = np.exp(np.transpose(margins))
+    wanted = powers / powers.sum(axis=1, keepdims=True)
+    # libsvm stops at violations of 1e-3, and two classes share one machine.
+    np.testing.assert_allclose(models.predict(fitted, clips)[0], wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["majority", "logistic", "svm"])
+@pytest.mark.parametrize("left", [[0, 1, 3], [1, 3]])
+def test_a_class_nobody_trained_on_has_no_probability(data, name, left):
+    clips, y = data
+    kept = np.isin(y, left)
+    fitted = models.fit(name, clips[kept], y[kept], 4)
+    probabilities, _ = models.predict(fitted, clips)
+    assert np.flatnonzero(probabilities.any(axis=0)).tolist() == left
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)

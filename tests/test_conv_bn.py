@@ -1,0 +1,131 @@
+"""What is written out for TensorFlow equals stock Keras to float32 rounding."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from lib.models.conv_bn import ChannelDropout, ConvolutionBatchNorm
+
+EPSILON = np.finfo(np.float32).eps
+
+
+def stock(filters, taps, dilation, causal):
+    """Return the two stock layers."""
+    padding = "causal" if causal else "same"
+    return keras.Sequential(
+        [
+            layers.Conv1D(filters, taps, dilation_rate=dilation, padding=padding),
+            layers.BatchNormalization(),
+        ]
+    )
+
+
+def pair(*shape, frames=None):
+    """Return our layer and the stock ones as networks with the same weights."""
+    networks = []
+    for layer in (ConvolutionBatchNorm(*shape), stock(*shape)):
+        clip = keras.Input((frames, 5))
+        networks.append(keras.Model(clip, layer(clip)))
+    rng = np.random.default_rng(0)
+    weights = [
+        rng.uniform(0.2, 1.0, w.shape) * rng.choice([-1, 1])
+        for w in networks[0].weights
+    ]
+    weights[-1] = np.abs(weights[-1])  # the moving variance
+    for network in networks:
+        network.set_weights(weights)
+    return networks
+
+
+def learnt(network, clips, wanted):
+    """Return output, gradients of clips and weights, and moving statistics."""
+    import tensorflow
+
+    with tensorflow.GradientTape() as tape:
+        clips = tensorflow.constant(clips)
+        tape.watch(clips)
+        output = network(clips, training=True)
+        loss = tensorflow.reduce_sum(output * wanted)
+    variables = [weight.value for weight in network.trainable_weights]
+    gradients = tape.gradient(loss, [clips, *variables])
+    moving = network.non_trainable_weights
+    return [np.asarray(value) for value in (output, *gradients, *moving)]
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="stock layers elsewhere"
+)
+@pytest.mark.parametrize("frames", [20, None])
+@pytest.mark.parametrize(
+    "shape",
+    [  # filters, taps, dilation, causal
+        (6, 2, 1, True),
+        (5, 2, 8, True),
+        (6, 3, 2, False),
+        (4, 2, 3, False),
+        (6, 4, 5, False),
+        (6, 2, 64, True),  # a delay longer than the clip
+        (6, 1, 1, True),
+    ],
+)
+def test_outputs_gradients_and_moving_statistics_are_those_of_stock_layers(
+    shape, frames
+):
+    ours, theirs = pair(*shape, frames=frames)
+    rng = np.random.default_rng(1)
+    # Far from zero and of all sizes, as cepstral coefficients are.
+    clips = rng.normal(size=(8, 20, 5)) + 5 * rng.normal(size=5)
+    clips = clips.astype(np.float32)
+    wanted = rng.normal(size=(8, 20, shape[0])).astype(np.float32)
+    names = ["output", "of clips", "of kernel", "of bias", "of gamma", "of beta"]
+    names += ["moving mean", "moving variance"]
+    found = zip(
+        names, learnt(ours, clips, wanted), learnt(theirs, clips, wanted), strict=True
+    )
+    for name, one, other in found:
+        # Sums of 8 * 20 values, whose roundings grow as the root of their number.
+        scale = np.abs(clips).max() * max(1.0, np.abs(other).max())
+        scale = max(scale, np.sqrt(8 * 20)) * np.sqrt(8 * 20)
+        np.testing.assert_allclose(one, other, atol=EPSILON * scale, err_msg=name)
+    np.testing.assert_allclose(
+        ours.predict_on_batch(clips), theirs.predict_on_batch(clips), atol=1e-5
+    )
+
+
+def test_a_frozen_layer_keeps_its_moving_statistics():
+    ours, theirs = pair(6, 2, 1, True)
+    clips = np.random.default_rng(0).normal(size=(4, 9, 5)).astype(np.float32)
+    for network in (ours, theirs):
+        network.trainable = False
+    before = [np.array(w) for w in ours.weights]
+    np.testing.assert_allclose(
+        ours(clips, training=True), theirs(clips, training=True), atol=1e-5
+    )
+    for weight, then in zip(ours.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, then)
+
+
+def test_a_batch_of_another_size_trains_too():
+    ours, theirs = pair(6, 2, 2, True, frames=12)
+    rng = np.random.default_rng(0)
+    clips = rng.normal(size=(8, 12, 5)).astype(np.float32)
+    for network in (ours, theirs):
+        network.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
+        for size in (8, 3, 5):
+            network.train_on_batch(clips[:size], np.ones((size, 12, 6)))
+    np.testing.assert_allclose(ours(clips), theirs(clips), atol=1e-4)
+
+
+def test_dropout_drops_whole_channels_of_single_clips_in_training_only():
+    layer = ChannelDropout(0.5)
+    ones = np.ones((50, 30, 6), np.float32)
+    dropped = np.asarray(layer(ones, training=True))
+    np.testing.assert_array_equal(dropped, dropped[:, :1].repeat(30, axis=1))
+    assert set(np.unique(dropped)) == {0.0, 2.0}
+    kept = dropped[:, 0] > 0
+    # 300 coins: four standard deviations of their mean are 0.12.
+    assert 0.38 < kept.mean() < 0.62
+    assert len(np.unique(kept, axis=0)) > 20
+    np.testing.assert_array_equal(layer(ones), ones)
+    assert not np.array_equal(layer(ones, training=True), dropped)

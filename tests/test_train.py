@@ -1,0 +1,514 @@
+"""Runs are complete, repeatable, and survive being cut."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import small_plan, tiny_features
+from conftest import small_run as run
+from sklearn.metrics import accuracy_score, recall_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
+
+from lib import config, device, fold, losses, models, runs, train
+from lib.files import REPOSITORY
+
+QUICK = {"model": "majority"}
+HARD = {"learning_rate": 0.05, "epochs": 12, "fold_parallel": "off"}
+
+
+def document(folders):
+    return json.loads(folders.manifest.read_text())
+
+
+def only_document(folder):
+    (path,) = folder.glob("Results/*/run.json")
+    return json.loads(path.read_text())
+
+
+def curves(folders, number):
+    return pd.read_csv(folders.curves(number)).drop(columns="seconds")
+
+
+def logged(folders, number, name):
+    """Return steps and values of a curve in TensorBoard."""
+    events = EventAccumulator(str(folders.events(number)), {"tensors": 0}).Reload()
+    found = events.Tensors(name)
+    return [e.step for e in found], [make_ndarray(e.tensor_proto) for e in found]
+
+
+def plain_loss(model, data, rows):
+    """Return the cross-entropy of unsmoothed labels."""
+    probabilities = np.asarray(model(data.x[rows]))
+    return -np.log(probabilities[np.arange(len(rows)), data.y[rows]]).mean()
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """Return the workspace of a run that nothing has disturbed."""
+    workspace = tmp_path_factory.mktemp("calm")
+    run(workspace, tiny_features())
+    return workspace
+
+
+@pytest.fixture
+def copied(calm, tmp_path):
+    """Return the folders of that run in a workspace of its own, not yet completed."""
+    shutil.copytree(calm, tmp_path / "copied")
+    folders = run(tmp_path / "copied", tiny_features())
+    folders.manifest.write_text(json.dumps(document(folders) | {"status": "running"}))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Return a small compiled network with an EMA, and clips in batches of 8, 8, 3."""
+    options = {"filters": 4, "blocks": 1, "dropout": 0.0}
+    given = {"weight_average": 0.7, "epochs": 20, "model_options": options}
+    plan, _ = small_plan("", tiny_features(), **given)
+    return fold.Network(plan.settings, (20, 5), 3), tiny_features().x[:19]
+
+
+def test_a_run_leaves_all_its_files(calm, tiny):
+    folders = run(calm, tiny)
+    manifest = document(folders)
+    assert manifest["status"] == "done" and manifest["schema_version"] == 2
+    assert folders.run_id.startswith("TINY-cnn-speaker-s46-")
+    table = runs.read_predictions(folders.predictions)
+    expected = "file speaker sex fold y_true y_pred p_class_0 p_class_1 p_class_2"
+    assert list(table.columns) == expected.split()
+    assert sorted(table["file"]) == tiny.file.tolist()
+    probabilities = table.filter(like="p_").to_numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert (probabilities.argmax(axis=1) == table["y_pred"]).all()
+    pooled, truth = manifest["metrics"]["pooled"], table["y_true"]
+    uar = recall_score(truth, table["y_pred"], average="macro")
+    assert pooled["uar"] == pytest.approx(uar)
+    assert pooled["war"] == pytest.approx(accuracy_score(truth, table["y_pred"]))
+    with np.load(folders.embeddings) as embeddings:
+        assert embeddings["file"].tolist() == table["file"].tolist()
+        assert (embeddings["z"].dtype, len(embeddings["z"])) == (np.float32, 48)
+    for number in (1, 2, 3):
+        rows = curves(folders, number)
+        assert rows["epoch"].tolist() == [1, 2, 3, 4]
+        names = {"loss", "accuracy", "uar", "val_loss", "val_accuracy", "val_uar"}
+        assert names <= set(rows)
+        _, values = logged(folders, number, "uar/validation")
+        np.testing.assert_allclose(values, rows["val_uar"], atol=1e-6)
+        # The saved network is the tested one.
+        part = table[table["fold"] == number]
+        model = keras.saving.load_model(folders.model(number), compile=False)
+        clips = tiny.x[[tiny.file.tolist().index(file) for file in part["file"]]]
+        np.testing.assert_allclose(model(clips), part.filter(like="p_"), atol=1e-5)
+    assert manifest["parameters"] == models.trainable_parameters(model)
+    kept = {item["path"] for item in manifest["artefacts"]}
+    assert f"Models/{folders.run_id}/fold_03.keras" in kept
+
+
+def test_the_tested_epoch_is_the_best_on_validation_and_the_last_is_kept(tmp_path):
+    given = HARD | {"weight_average": 0.8, "epochs": 40, "early_stopping": 3}
+    hard = tiny_features(signal=0.1)
+    folders = run(tmp_path, hard, **given)
+    earlier, lengths = 0, []
+    plan, _ = small_plan(tmp_path, hard, **given)
+    for part, entry in zip(plan.folds, document(folders)["folds"], strict=True):
+        table = curves(folders, part.number)
+        order = ["val_uar", "val_loss", "epoch"]
+        ranked = table.sort_values(order, ascending=[False, True, True])
+        best = ranked["epoch"].iloc[0]
+        assert (entry["epoch_chosen"], entry["chosen_on"]) == (best, "validation")
+        assert entry["epochs_run"] == len(table)
+        lengths.append(len(table))
+        assert len(table) in (40, best + 3)
+        # The saved networks are those of the epochs they are said to be of.
+        model = keras.saving.load_model(folders.model(part.number), compile=False)
+        found = table["val_loss"].to_numpy()
+        wanted = pytest.approx(found[best - 1], 1e-3)
+        assert plain_loss(model, hard, part.validation) == wanted
+        last = folders.last_weights(part.number)
+        assert last.is_file() == (best < len(table))
+        if last.is_file():
+            model.load_weights(last)
+            wanted = pytest.approx(found[-1], 1e-3)
+            assert plain_loss(model, hard, part.validation) == wanted
+            earlier += abs(found[-1] - found[best - 1]) > 0.001
+    assert earlier, "choose data for which an earlier epoch wins"
+    assert len(set(lengths)) > 1
+
+
+def test_paper_tests_the_last_epoch_and_never_looks_at_the_test_fold(tmp_path, tiny):
+    folders = run(tmp_path / "a", tiny, protocol="paper")
+    assert "val_loss" not in curves(folders, 1)
+    assert [entry["epoch_chosen"] for entry in document(folders)["folds"]] == [4] * 3
+    # Other test clips: training must not notice.
+    other, (plan, _) = tiny_features(), small_plan(tmp_path, tiny, protocol="paper")
+    other.x[plan.folds[0].test] += 5.0
+    changed = run(tmp_path / "b", other, protocol="paper")
+    pd.testing.assert_frame_equal(curves(folders, 1), curves(changed, 1))
+
+
+def test_lost_and_damaged_files_of_a_fold_are_made_again(copied, tiny):
+    """By the same seed, so that the predictions are the same."""
+    before = copied.predictions.read_bytes()
+    copied.model(2).unlink()
+    copied.outcome(3).write_bytes(b"half")
+    copied.checkpoint(3).write_bytes(copied.outcome(1).read_bytes()[:500])
+    first = copied.model(1).stat().st_mtime_ns
+    run(copied.workspace.root, tiny)
+    assert copied.predictions.read_bytes() == before
+    assert copied.model(1).stat().st_mtime_ns == first
+
+
+def test_a_finished_run_is_not_touched_by_anybody(tmp_path, tiny):
+    folders = run(tmp_path, tiny, **QUICK)
+    (folders.results / "more").mkdir()
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("fold_*")}
+    run(tmp_path, tiny, **QUICK)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    with runs.only_one(folders), pytest.raises(RuntimeError, match="another process"):
+        run(tmp_path, tiny, overwrite=True, **QUICK)
+    run(tmp_path, tiny, overwrite=True, **QUICK)
+    assert folders.model(1).stat().st_mtime_ns != stamps[folders.model(1)]
+    assert not (folders.results / "more").exists()
+
+
+def test_a_failure_is_recorded_with_where_it_happened(tmp_path):
+    broken = tiny_features()
+    broken.x[:] = np.nan
+    with pytest.raises(FloatingPointError, match="loss is nan; lower learning_rate"):
+        run(tmp_path, broken, fold_parallel="off")
+    manifest = only_document(tmp_path)
+    assert manifest["status"] == "failed" and "loss is nan" in manifest["error"]
+    assert "train_folds" in manifest["traceback"]
+
+
+def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(
+    tmp_path, tiny, monkeypatch
+):
+    undisturbed = run(tmp_path / "a", tiny, **QUICK)
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.fold.shutil.copyfile", full)
+        with pytest.raises(OSError, match=r"fold_0\d.*disk is full.*free some space"):
+            run(tmp_path / "b", tiny, **QUICK)
+    assert not list(tmp_path.rglob(".partial-*"))
+    again = run(tmp_path / "b", tiny, **QUICK)
+    assert again.predictions.read_bytes() == undisturbed.predictions.read_bytes()
+    assert document(again)["traceback"] is None
+
+
+# --- cuts -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"weight_average": 0.6, "early_stopping": 5, "schedule": "plateau"}
+        | {"schedule_options": {"patience": 1}, "epochs": 40, "protocol": "speaker"},
+        {"augmentation": "cepstrum", "loss": "focal", "protocol": "paper"},
+    ],
+)
+def test_a_cut_run_ends_bit_by_bit_as_an_undisturbed_one(tmp_path, monkeypatch, given):
+    hard, given = tiny_features(signal=0.1, clips=51, speakers=7), HARD | given
+    calm = run(tmp_path / "calm", hard, **given)
+    # Where an epoch is chosen, after the one that stays the best.
+    best = document(calm)["folds"][1]["epoch_chosen"]
+    moment = (2, 5 if given["protocol"] == "paper" else best + 2)
+    show = fold.FoldTraining.show
+
+    def stop(self, row, report):
+        if (self.fold.number, row["epoch"]) == moment:
+            raise KeyboardInterrupt
+        show(self, row, report)
+
+    monkeypatch.setattr(fold, "CHECKPOINT_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(fold.FoldTraining, "show", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut", hard, **given)
+    manifest = only_document(tmp_path / "cut")
+    assert (manifest["status"], manifest["error"]) == ("failed", "KeyboardInterrupt")
+    other = device.Device("cpu", "another machine", "not needed")
+    again = run(tmp_path / "cut", hard, device=other, **given)
+    assert calm.run_id == again.run_id
+    assert calm.predictions.read_bytes() == again.predictions.read_bytes()
+    for number in (1, 2, 3):
+        pd.testing.assert_frame_equal(curves(calm, number), curves(again, number))
+        steps, _ = logged(again, number, "uar/train")
+        assert steps == curves(calm, number)["epoch"].tolist()
+    one, other = document(calm)["folds"], document(again)["folds"]
+    for name in ("epoch_chosen", "epochs_run"):
+        assert [entry[name] for entry in one] == [entry[name] for entry in other]
+    assert [entry["attempt"] for entry in other] == [1, 2, 2]
+    attempts = document(again)["attempts"]
+    assert attempts[1]["device"]["description"] == "another machine"
+    assert not list(again.logs.glob("*.checkpoint.npz"))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_a_run_ends_as_if_undisturbed(tmp_path):
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    done = subprocess.run(
+        [sys.executable, "tests/cuts.py", str(tmp_path), "4"],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    calm, killed = (
+        list((tmp_path / name).glob("Results/*/predictions.csv"))[0].read_bytes()
+        for name in ("calm", "killed")
+    )
+    assert calm == killed
+    seen = json.loads(done.stdout)
+    assert len({tuple(place) for place in seen}) >= 3, f"the cuts fell together: {seen}"
+    assert not [*tmp_path.rglob(".partial-*"), *tmp_path.rglob("*.checkpoint.npz")]
+
+
+@pytest.mark.parametrize("file", ["outcome", "checkpoint", "manifest"])
+def test_files_of_another_run_are_refused(tmp_path, copied, tiny, file):
+    """Files of a run under another seed are put into this run's folders."""
+    if file == "manifest":
+        known = document(copied)
+        known["config"]["data_sha256"] = "other"
+        copied.manifest.write_text(json.dumps(known))
+    else:
+        other = run(tmp_path / "other", tiny, seed=5, epochs=1)
+        copied.outcome(1).unlink()
+        shutil.copy(other.outcome(1), getattr(copied, file)(1))
+    message = "of (other settings|another run or of other rows).*overwrite=True"
+    with pytest.raises(ValueError, match=message):
+        run(copied.workspace.root, tiny)
+
+
+# --- one step, one epoch --------------------------------------------------------------
+
+
+def test_an_epoch_is_that_of_keras_fit_and_the_ema_that_of_all_its_steps(network):
+    """The last batch is smaller: 8, 8 and 3 clips."""
+    network, x = network
+    labels = losses.smoothed_labels(np.arange(19) % 3, 3, 0.1)
+    network.assign([network.draw(1)])
+    twin = keras.models.clone_model(network.model)
+    twin.set_weights(network.model.get_weights())
+    adam = keras.optimizers.Adam(1e-3, 0.93, 0.98, 1e-8)
+    twin.compile(adam, "categorical_crossentropy")
+    averages = None
+    for epoch in range(2):
+        order = np.random.default_rng(epoch).permutation(19)
+        ((loss, _),) = network.train_epoch(x, labels, [order], [1e-3])
+        total = 0.0
+        for start in (0, 8, 16):
+            rows = order[start : start + 8]
+            total += float(twin.train_on_batch(x[rows], labels[rows])) * len(rows)
+            now = [weight.numpy() for weight in twin.trainable_variables]
+            old = averages or now  # the first step begins the average
+            averages = [0.7 * a + 0.3 * b for a, b in zip(old, now, strict=True)]
+        assert loss == pytest.approx(total / 19, abs=1e-5)
+    pairs = zip(network.model.get_weights(), twin.get_weights(), strict=True)
+    for ours, theirs in pairs:
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    state = network.state()
+    network.assign([state], average=True)
+    found = [weight.numpy() for weight in network.model.trainable_variables]
+    for ours, theirs, raw in zip(found, averages, state, strict=False):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        assert ours.size == 1 or np.abs(ours - raw).max() > 1e-6
+    # Answers are by the average; the raw weights are what training goes on with.
+    network.assign([state])
+    (answers,) = network.answer(x, [np.arange(19)])
+    np.testing.assert_array_equal(network.state()[0], state[0])
+    network.assign([state], average=True)
+    np.testing.assert_allclose(answers, network.model(x), atol=1e-6)
+
+
+def test_answers_do_not_depend_on_the_batch(network):
+    network, x = network
+    whole, embeddings = network.predict(np.tile(x, (10, 1, 1)))
+    assert whole.shape == (190, 3) and len(embeddings) == 190
+    np.testing.assert_allclose(whole[5:6], network.predict(x[5:6])[0], atol=1e-6)
+
+
+def test_what_trains_follows_the_schedule_and_has_the_copies_of_its_rows(
+    tmp_path, tiny, monkeypatch
+):
+    seen, copies = [], np.repeat(tiny.x[:, None] + 100, 2, axis=1)
+
+    def watched(self, clips, labels, orders, rates):
+        seen.append((clips, labels, orders[0], rates[0]))
+        return [(1.0, np.full((len(orders[0]), 3), 1 / 3))]
+
+    def judged(self, clips, rows):
+        np.testing.assert_array_equal(clips[rows[0]], tiny.x[np.sort(rows[0])])
+        return [np.full((len(rows[0]), 3), 1 / 3)]
+
+    monkeypatch.setattr(fold.Network, "train_epoch", watched)
+    monkeypatch.setattr(fold.Network, "answer", judged)
+    given = {"schedule": "exponential", "schedule_options": {"factor": 0.5}}
+    plan, params = small_plan(tmp_path, tiny, epochs=3, folds=2, **given)
+    plan = plan._replace(augmentation=train.Augmentation(copies))
+    cpu = device.select("cpu")
+    train.train_seeds([plan], tiny, params.folders, device=cpu, verbose=0)
+    assert [rate for *_, rate in seen] == pytest.approx([1e-3, 5e-4, 2.5e-4] * 2)
+    assert len({tuple(order) for *_, order, _ in seen}) == 6
+    for (clips, labels, order, _), number in zip(seen, (0, 0, 0, 1, 1, 1), strict=True):
+        rows = plan.folds[number].train
+        trained = clips[np.sort(order)]
+        np.testing.assert_array_equal(trained[: len(rows)], tiny.x[rows])
+        np.testing.assert_array_equal(trained[len(rows) :: 2], tiny.x[rows] + 100)
+        assert len(trained) == 3 * len(rows)
+        wanted = tiny.y[np.concatenate([rows, np.repeat(rows, 2)])]
+        assert labels[np.sort(order)].argmax(axis=1).tolist() == wanted.tolist()
+        assert labels.max() == pytest.approx(0.9 + 0.1 / 3)
+
+
+def test_derived_seeds_differ_between_folds_and_seeds():
+    pairs = [(seed, number) for seed in range(20) for number in range(20)]
+    assert len({device.derived_seed(*pair) for pair in pairs}) == 400
+
+
+# --- settings -------------------------------------------------------------------------
+
+FEW_STEPS = {"weight_average": 0.9, "protocol": "paper", "folds": 2, "batch_size": 8}
+CEPSTRUM = {"augmentation": "cepstrum"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"model": "svm", "epochs": 3}, "svm .* no use for epochs"),
+        ({"model": "majority", "loss": "focal", "beta_1": 0.5}, "no use for beta_1, l"),
+        ({"model": "svm"} | CEPSTRUM, "no use for augmentation"),
+        ({"model": "svm", "model_options": {"kernel_size": 3}}, "no option 'kernel"),
+        ({"model_options": {"dilation": 3}}, "model_options.*'dilation'.*'dilations'"),
+        ({"protocol": "paper", "early_stopping": 3}, "no validation to stop on"),
+        ({"epochs": 9, "early_stopping": 9}, "can never stop anything"),
+        ({"epochs": 20, "schedule": "step"}, "changes nothing in 20 epochs"),
+        ({"epochs": 5, "schedule": "plateau"}, "changes nothing in 5 epochs"),
+        ({"schedule": "exponential", "schedule_options": {"factor": 1}}, "nothing in"),
+        # 24 clips in batches of 8, 4 times.
+        (FEW_STEPS | {"epochs": 4}, "0.9 averages 10 steps.* are 12 in all"),
+        ({"augmentation_options": {"transforms": ["noise"]}}, "has no option"),
+        *(
+            (CEPSTRUM | {"augmentation_options": options}, message)
+            for options, message in (
+                ({"transforms": "noise"}, "give a list of"),
+                ({"transforms": {"noise": 1}}, "give a list of"),
+                ({"transforms": ["nois"]}, "transforms is .'nois'.; give a list"),
+                ({"probability": 0}, "greater than 0"),
+                ({"probability": True}, "valid number"),
+                ({"probability": "0.5"}, "valid number"),
+            )
+        ),
+    ],
+)
+def test_a_parameter_that_would_change_nothing_is_refused(tiny, given, message):
+    with pytest.raises(ValueError, match=message):
+        train.resolve(config.validated(given), tiny)
+
+
+def test_the_settings_are_those_that_run_ids_are_made_of(tiny):
+    settings = train.resolve(config.validated({"epochs": 30}), tiny)
+    names = """
+        corpus features feature_settings clip_samples data_sha256 model model_options
+        protocol folds folds_sha256 seed epochs batch_size learning_rate beta_1 beta_2
+        epsilon schedule schedule_options early_stopping weight_average label_smoothing
+        loss loss_options augmentation augmentation_options
+    """
+    assert set(settings) == set(names.split())
+    assert settings["epochs"] == 30 and settings["batch_size"] == 16  # DEMO's
+    classical = train.resolve(config.validated(QUICK), tiny)
+    assert list(classical) == list(settings)
+    assert {classical[name] for name in config.TRAINING} == {None}
+
+
+# --- several at once ------------------------------------------------------------------
+
+
+def test_seeds_end_as_each_alone_and_a_failure_keeps_the_finished(
+    tmp_path, tiny, monkeypatch
+):
+    pairs = [small_plan(tmp_path / "both", tiny, seed=seed) for seed in (3, 4)]
+    plans, params = zip(*pairs, strict=True)
+    show = fold.FoldTraining.show
+
+    def failing(self, row, report):
+        if self.plan.settings["seed"] == 4 and row["epoch"] == 3:
+            raise OSError("the disk is full")
+        show(self, row, report)
+
+    given = {"device": device.select("cpu"), "verbose": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(fold.FoldTraining, "show", failing)
+        with pytest.raises(OSError, match="disk is full"):
+            train.train_seeds(plans, tiny, params[0].folders, **given)
+    paths = tmp_path.glob("both/Results/*/run.json")
+    found = [json.loads(path.read_text()) for path in paths]
+    states = {item["config"]["seed"]: item["status"] for item in found}
+    assert states == {3: "done", 4: "failed"}
+    made = train.train_seeds(plans, tiny, params[0].folders, **given)
+    alone = run(tmp_path / "alone", tiny, seed=4)
+    assert alone.run_id == made[1].run_id
+    assert alone.predictions.read_bytes() == made[1].predictions.read_bytes()
+
+
+def test_plans_that_differ_in_more_than_the_seed_are_refused(tmp_path, tiny):
+    first, params = small_plan(tmp_path, tiny, seed=3)
+    twice, _ = small_plan(tmp_path, tiny, seed=3)
+    slower, _ = small_plan(tmp_path, tiny, seed=4, learning_rate=0.5)
+    for plans, message in (
+        ([first, twice], r"seeds \[3, 3\]: give each of them once"),
+        ([first, slower], "learning_rate is 0.001 with seed 3 and 0.5 with seed 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train.train_seeds(plans, tiny, params.folders, device=device.select("cpu"))
+    assert not (tmp_path / "Results").exists()
+
+
+@pytest.mark.slow
+def test_folds_in_processes_end_as_one_after_the_other(calm, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "LEAST_STEPS", 0)
+    monkeypatch.setattr(train.joblib, "cpu_count", lambda: 2)
+    beside = run(tmp_path / "beside", tiny_features())
+    made = [beside, run(calm, tiny_features())]
+    one, other = (runs.read_predictions(folders.predictions) for folders in made)
+    pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
+    broken = tiny_features()
+    broken.x[:] = np.nan
+    with pytest.raises(FloatingPointError, match="loss is nan"):
+        run(tmp_path / "broken", broken)
+
+
+def test_processes_are_for_long_runs_on_tensorflows_cpu(monkeypatch):
+    cpu, gpu = (device.Device(name, "", "") for name in ("cpu", "gpu"))
+    monkeypatch.setattr(train.joblib, "cpu_count", lambda: 4)
+    settings, sizes = {"epochs": 500, "batch_size": 64}, [480] * 10
+    assert train.processes(settings, cpu, sizes) == 4
+    assert train.processes(settings, cpu, sizes[:3]) == 3
+    assert train.processes(settings, gpu, sizes) == 1
+    assert train.processes(settings | {"epochs": 1}, cpu, sizes) == 1
+    monkeypatch.setattr(train.keras.backend, "backend", lambda: "jax")
+    assert train.processes(settings, cpu, sizes) == 1
+
+
+def test_plain_lines_tell_epochs_and_folds_and_silence_nothing(
+    tmp_path, tiny, capsys, monkeypatch
+):
+    run(tmp_path / "silent", tiny, **QUICK)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(train, "LINE_EVERY", 1)
+    run(tmp_path / "plain", tiny, verbose=2, **QUICK)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert "fold 1  epoch 1  loss" in lines[0] and "tested" in lines[1]

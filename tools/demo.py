@@ -1,0 +1,89 @@
+"""Run the course from end to end on generated speech: `make demo`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from lib.corpora import demo
+from lib.files import REPOSITORY, Workspace, find_workspace
+from tools import KERNEL_OPTIONS
+
+CHAPTERS = ("01_preprocess", "02_train", "03_test", "04_tsne", "05_results")
+# What fits a terminal; the table itself has more.
+SHOWN = ["corpus", "model", "protocol", "uar", "uar_low", "uar_high", "war", "macro_f1"]
+
+
+def run(notebooks: list[Path], folder: Path) -> None:
+    """Run notebooks one after another, with the parameters they are kept with.
+
+    Args:
+        notebooks: The notebooks, in order.
+        folder: Where the executed notebooks go, under the same names.
+
+    Raises:
+        RuntimeError: If a notebook fails; it names the notebook and the cell,
+            and the notebooks after it are not run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, notebook in enumerate(notebooks, start=1):
+        print(f"[{place}/{len(notebooks)}] {notebook.stem} ... ", end="", flush=True)
+        started = time.monotonic()
+        executed = folder / notebook.name
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(executed),
+                progress_bar=False,
+                cwd=str(notebook.parent),
+                **KERNEL_OPTIONS,
+            )
+        except PapermillExecutionError as error:
+            raise RuntimeError(
+                f"{notebook.name} failed in cell [{error.exec_count}]: {error.ename}: "
+                f"{error.evalue}\nEverything up to there is in {executed}"
+            ) from None
+        print(f"{time.monotonic() - started:.0f} s", flush=True)
+
+
+def report(workspace: Workspace, executed: Path) -> str:
+    """Return what the demo produced: the results and where to look further."""
+    table = workspace.results / "leaderboard.csv"
+    board = pd.read_csv(table)
+    board = board.loc[board["corpus"] == "DEMO", SHOWN]
+    results = board.to_string(index=False, float_format="{:.3f}".format)
+    figures = sorted({str(path.parent) for path in workspace.results.rglob("*.png")})
+    text = "\n".join(
+        [
+            "\nResults on generated speech, which say nothing about human speech:\n",
+            f"{results}\n\nTable:\n  {table}\nFigures:",
+            *(f"  {folder}" for folder in figures),
+            f"Executed notebooks:\n  {executed}\n",
+            "Next: `make lab` opens the notebooks; begin with 00_start_here.",
+        ]
+    )
+    return text.replace(f"{REPOSITORY}/", "")
+
+
+def main() -> int:
+    """Generate DEMO, run the chapters, print the results; return the status."""
+    workspace = find_workspace()
+    executed = workspace.results / "demo"
+    notebooks = [REPOSITORY / "notebooks" / f"{name}.ipynb" for name in CHAPTERS]
+    try:
+        demo.generate(workspace.datasets / "DEMO", verbose=2)
+        run(notebooks, executed)
+        print(report(workspace, executed))
+    except (OSError, RuntimeError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Write the tables of the README and docs that the code knows better than a writer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args, get_origin
+
+from lib import corpora, models
+from lib.config import Parameters
+from lib.features import PRESETS
+from lib.files import REPOSITORY, write_text
+from lib.models import SYSTEMS
+from lib.protocols import PROTOCOLS
+
+PAGES = ("README.md", "docs/parameters.md")
+
+
+def parameters_table() -> str:
+    """Return the notebooks' parameters as a Markdown table."""
+    rows = []
+    for name, field in Parameters.model_fields.items():
+        default = f"`{field.get_default()!r}`"
+        allowed = _allowed(field.annotation)
+        rows.append((f"`{name}`", allowed, default, field.description))
+    return _table(("parameter", "allowed", "default", "meaning"), rows)
+
+
+def protocols_table() -> str:
+    """Return the protocols as a Markdown table."""
+    epoch = {
+        "last": "none, the last",
+        "validation": "validation part",
+        "test": "**test part: a leak**",
+    }
+    rows = [
+        (
+            f"`{name}`",
+            item.explanation,
+            "yes" if item.speakers_apart else "no",
+            epoch[item.chosen_on],
+        )
+        for name, item in PROTOCOLS.items()
+    ]
+    heads = ("protocol", "what it does", "unseen speakers", "epoch chosen on")
+    return _table(heads, rows)
+
+
+def corpora_table() -> str:
+    """Return the corpora that come with the workbook as a Markdown table."""
+    rows = []
+    for corpus in map(corpora.get, corpora.names()):
+        clips = sum(corpus.counts.values()) or "varies"
+        speakers = len(corpus.speakers) or "unknown"
+        emotions = len(corpus.labels)
+        row = (f"`{corpus.name}`", corpus.language, emotions, speakers, clips)
+        rows.append((*row, corpus.terms))
+    heads = ("corpus", "language", "emotions", "speakers", "clips", "terms")
+    return _table(heads, rows)
+
+
+def systems_table() -> str:
+    """Return the systems as a Markdown table, with parameters for seven emotions."""
+    rows = []
+    for name, system in SYSTEMS.items():
+        size = "fitted"
+        if not system.fit:
+            shape = (None, PRESETS[system.features].coefficients)
+            network = models.build_model(name, shape, 7)
+            size = f"{models.trainable_parameters(network):,}"
+        options = ", ".join(f"`{option}`" for option in models.options(name))
+        rows.append((f"`{name}`", system.title, f"`{system.features}`", size, options))
+    heads = ("model", "system", "own features", "parameters", "options")
+    return _table(heads, rows)
+
+
+def filled(text: str) -> str:
+    """Return Markdown with the tables between `<!-- table: name -->` made anew."""
+    tables = {
+        "systems": systems_table,
+        "parameters": parameters_table,
+        "protocols": protocols_table,
+        "corpora": corpora_table,
+    }
+    return re.sub(
+        r"<!-- table: (\w+) -->\n.*?<!-- end -->",
+        lambda match: f"<!-- table: {match[1]} -->\n{tables[match[1]]()}\n<!-- end -->",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def _allowed(annotation: Any) -> str:
+    """Return the values that a type annotation allows, for people."""
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{value!r}`" for value in get_args(annotation))
+    plain = get_origin(annotation) or annotation
+    names = {str: "text", int: "whole number", float: "number", bool: "yes or no"}
+    return names.get(plain, "mapping")
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    # A bar inside a cell would start another one.
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |"
+        for line in lines
+    )
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        write_text(REPOSITORY / page, filled((REPOSITORY / page).read_text("utf-8")))

@@ -1,0 +1,164 @@
+"""Run the committed notebooks and keep their outputs, free of what is volatile.
+
+`python -m tools.render [names ...]` runs notebooks from top to bottom in a new kernel,
+with their own parameters, and writes them back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode
+
+from lib.files import REPOSITORY, write_text
+from tools import KERNEL_OPTIONS
+
+# A browser opens it at once, and the repository stays light.
+LIMIT_BYTES = 1_500_000
+KERNEL = {
+    "display_name": "Python 3 (ipykernel)",
+    "language": "python",
+    "name": "python3",
+}
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_BAR = re.compile(r"\d+%\|.*\||^\d+it \[")
+_NATIVE_LOG = re.compile(
+    r"^(\d{4}-\d\d-\d\d [\d:.]+: )?[IWE]\d* ?[\w./ :]*\.(cc|cpp|h):\d+\]"
+    r"|^[IWE]0000 |^WARNING: All log messages before absl::InitializeLog"
+    r"|^To enable the following instructions:"
+)
+_CELL_FILE = re.compile(r"(/[^\s\"'<>]*)?/ipykernel_\d+/\d+\.py")
+_ROOT = re.compile(rf"(file://)?{re.escape(str(REPOSITORY))}(?![\w.-])")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
+
+
+def render(path: Path) -> None:
+    """Run one notebook in a new kernel and write it back with its outputs.
+
+    Raises:
+        RuntimeError: If a cell fails; the notebook is left as it was.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata = NotebookNode(kernelspec=KERNEL)
+    client = NotebookClient(
+        notebook,
+        **KERNEL_OPTIONS,
+        timeout=None,
+        kernel_name=KERNEL["name"],
+        coalesce_streams=True,
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    try:
+        client.execute()
+    except (CellExecutionError, DeadKernelError) as error:
+        raise RuntimeError(f"{path.name}: {error}") from None
+    for cell in notebook.cells:
+        tags = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        cell.metadata = NotebookNode(tags)
+        if cell.cell_type == "code":
+            cell.outputs = [kept for kept in map(cleaned, cell.outputs) if kept]
+    notebook.metadata = NotebookNode(
+        kernelspec=NotebookNode(KERNEL),
+        language_info=NotebookNode(name="python", file_extension=".py"),
+        workbook=NotebookNode(source_sha256=source_sha256(notebook)),
+    )
+    nbformat.validate(notebook)
+    write_text(path, nbformat.writes(notebook) + "\n")
+
+
+def source_sha256(notebook: NotebookNode) -> str:
+    """Return the SHA-256 over the sources of all code cells, in order."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+
+
+def cleaned(output: NotebookNode) -> NotebookNode | None:
+    """Return an output without paths, addresses, bars and widgets; None if empty."""
+    if output.output_type == "stream":
+        output.text = plain(_shown(output.text, output.name))
+        return output if output.text.strip() else None
+    if output.output_type == "error":
+        output.traceback = [plain(line) for line in output.traceback]
+        output.evalue = plain(output.evalue)
+        return output
+    if _WIDGET in output.data:
+        return None
+    # Of the images only PNG is kept: every viewer shows it.
+    output.data = NotebookNode(
+        {
+            kind: plain(content) if isinstance(content, str) else content
+            for kind, content in output.data.items()
+            if kind == "image/png" or not kind.startswith("image/")
+        }
+    )
+    return output if output.data else None
+
+
+def plain(content: str) -> str:
+    """Return text without absolute paths of the repository and memory addresses."""
+    return _ADDRESS.sub("", _ROOT.sub(".", _CELL_FILE.sub("cell.py", content)))
+
+
+def _shown(content: str, stream: str) -> str:
+    """Return what a terminal would show in the end, without bars and native logs."""
+    lines = content.replace("\r\n", "\n").replace("\b", "").split("\n")
+    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines]
+    kept = [line for line in lines if not _BAR.search(line)]
+    if stream == "stderr":
+        kept = [line for line in kept if not _NATIVE_LOG.match(line)]
+    return "\n".join(kept).rstrip("\n") + "\n"
+
+
+def check(path: Path) -> list[str]:
+    """Return what is wrong with a committed notebook, in sentences; [] if nothing."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    cells = [cell for cell in cells if cell.source.strip()]
+    faults = []
+    kept = notebook.metadata.get("workbook", {}).get("source_sha256")
+    if kept != source_sha256(notebook):
+        faults.append("its code changed after it was rendered")
+    if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
+        faults.append("its cells were not run once each, from top to bottom")
+    if not any(cell.outputs for cell in cells):
+        faults.append("it has no outputs")
+    for cell in cells:
+        on_purpose = "raises-exception" in cell.metadata.get("tags", [])
+        errors = [out.ename for out in cell.outputs if out.output_type == "error"]
+        faults += [f"{name} is in its outputs" for name in errors if not on_purpose]
+    if (size := path.stat().st_size) > LIMIT_BYTES:
+        faults.append(f"it is {size / 1e6:.1f} MB, more than {LIMIT_BYTES / 1e6} MB")
+    return faults
+
+
+def main(names: Sequence[str]) -> int:
+    """Render the notebooks whose names begin so, or all; return the exit status."""
+    known = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+    beginnings = [Path(name).name for name in names] or [""]
+    chosen = [path for path in known if path.name.startswith(tuple(beginnings))]
+    if not chosen:
+        print(f"no notebook begins with {' or '.join(beginnings)}", file=sys.stderr)
+        return 1
+    for path in chosen:
+        print(f"{path.name} ... ", end="", flush=True)
+        try:
+            render(path)
+        except (OSError, RuntimeError) as error:
+            print(f"\n{error}", file=sys.stderr)
+            return 1
+        print(f"{path.stat().st_size / 1e3:.0f} kB", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
