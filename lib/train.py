@@ -39,7 +39,7 @@ from lib.settings import (  # noqa: F401
 LINE_EVERY = 25  # epochs between two plain lines
 # A process of its own imports TensorFlow and traces the network, which takes as long as
 # some hundred steps; each holds a network and the arrays of a step in memory.
-LEAST_STEPS, MOST_PROCESSES = 1000, 8
+LEAST_STEPS, MOST_PROCESSES = 600, 8
 
 
 def train(
