@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from lib.corpora import records
 from lib.corpora.download import load_checksums
-from lib.corpora.records import Clip, Corpus, Problem, find, first_few, scan
+from lib.corpora.records import Clip, Corpus, Problem, find, first_few
 from lib.files import write_json
 
 # What is stored of a file holds for this code and this decoder.
@@ -284,7 +284,9 @@ def check(
     folder = Path(folder)
     if isinstance(corpus, str):
         corpus = records.get(corpus, folder.parent)
-    utterances, odd = scan(corpus, folder), find(corpus, folder)[1]
+    utterances, odd = find(corpus, folder)
+    if not utterances:
+        raise records.missing(corpus, folder, odd)
     # Of a file under the name of another one, `find` gives both.
     pairs = [item.files for item in odd if item.files]
     paths = [clip.path for clip in utterances] + [folder / copy for copy, _ in pairs]

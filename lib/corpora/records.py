@@ -7,7 +7,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -198,10 +198,17 @@ def scan(corpus: Corpus, folder: Path | str) -> list[Clip]:
     """Return the clips as `find` does; FileNotFoundError where there is none."""
     clips, problems = find(corpus, folder)
     if not clips:
-        advice = f"{corpus.title} belongs in {folder}, but no clip of it was found"
-        advice += f" ({problems[0].message})" if problems else ""
-        raise FileNotFoundError(f"{advice}. {corpus.how_to_get}")
+        raise missing(corpus, folder, problems)
     return clips
+
+
+def missing(
+    corpus: Corpus, folder: Path | str, problems: Sequence[Problem]
+) -> FileNotFoundError:
+    """Return the error that says what is expected in a folder, and how to get it."""
+    advice = f"{corpus.title} belongs in {folder}, but no clip of it was found"
+    advice += f" ({problems[0].message})" if problems else ""
+    return FileNotFoundError(f"{advice}. {corpus.how_to_get}")
 
 
 def official_order(corpus: Corpus, clips: Iterable[Clip]) -> list[Clip]:

@@ -6,15 +6,17 @@ Keras is imported when a system is built or loaded, not before.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import numpy as np
 import pydantic
+from pydantic import Field
+
+Share = Annotated[float, Field(ge=0, lt=1)]  # type of many systems' options
 
 
 class System(NamedTuple):
@@ -166,5 +168,6 @@ def _builder(name: str) -> Callable[..., Any]:
 
 
 def _nearest(given: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(given, known, 1)
-    return f" – did you mean '{found[0]}'?" if found else ""
+    from lib.config import did_you_mean  # a module that imports this one
+
+    return did_you_mean(given, known)

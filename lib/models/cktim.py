@@ -22,8 +22,9 @@ from keras import layers, ops
 from keras.initializers import RandomUniform
 from pydantic import Field
 
-register = keras.saving.register_keras_serializable(package="ser_workbook")
-Share = Annotated[float, Field(ge=0, lt=1)]
+from lib.models import Share
+from lib.models.conv_bn import register
+
 HIDDEN = 32  # units of a generator's hidden layers at hidden_scale 1
 # PyTorch's: a generated kernel's statistics have to follow weights that move.
 NORMALISATION = {"momentum": 0.9, "epsilon": 1e-5}

@@ -17,10 +17,11 @@ import pydantic
 from keras import layers, ops
 from pydantic import Field
 
-register = keras.saving.register_keras_serializable(package="ser_workbook")
+from lib.models import Share
+from lib.models.conv_bn import register
+
 Width = Annotated[int, Field(ge=1, le=4096)]
 Count = Annotated[int, Field(ge=1, le=256)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 # Frames and coefficients that leave one position: no convolution or pooling pads.
 LEAST = 38

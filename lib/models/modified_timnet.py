@@ -17,9 +17,8 @@ import numpy as np
 from keras import layers, ops
 from pydantic import Field
 
-from lib.models import timnet
+from lib.models import Share, timnet
 from lib.models.conv_bn import register
-from lib.models.timnet import Share
 
 MOST_FRAMES = 2**15
 # A stream that no version of NumPy changes.

@@ -10,8 +10,9 @@ import pydantic
 from keras import layers
 from pydantic import Field
 
+from lib.models import Share
+
 Width = Annotated[int, Field(ge=1, le=4096)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @pydantic.validate_call(config={"strict": True})

@@ -16,12 +16,12 @@ import keras
 from keras import layers, ops
 from pydantic import Field
 
+from lib.models import Share
 from lib.models.conv_bn import ChannelDropout, ConvolutionBatchNorm
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 Taps = Annotated[int, Field(ge=1, le=64)]
 Count = Annotated[int, Field(ge=1, le=16)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 Activation = Literal["relu", "elu", "gelu", "leaky_relu", "selu", "silu", "tanh"]
 
 
