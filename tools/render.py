@@ -10,10 +10,12 @@ import hashlib
 import json
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+import papermill
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
@@ -28,6 +30,9 @@ KERNEL = {
     "language": "python",
     "name": "python3",
 }
+# What 05 shows beside the run of 02: another system, another protocol, another seed.
+LOGISTIC = {"model": "logistic"}
+BESIDE = (LOGISTIC, LOGISTIC | {"protocol": "stratified"}, LOGISTIC | {"seed": 47})
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _BAR = re.compile(r"\d+%\|.*\||^\d+it \[")
 _NATIVE_LOG = re.compile(
@@ -74,6 +79,20 @@ def render(path: Path) -> None:
     )
     nbformat.validate(notebook)
     write_text(path, nbformat.writes(notebook) + "\n")
+
+
+def train_beside(parameters: dict[str, object]) -> None:
+    """Train DEMO with other parameters of 02, for 05 to have runs to compare."""
+    notebook = REPOSITORY / "notebooks" / "02_train.ipynb"
+    with tempfile.TemporaryDirectory() as folder:
+        papermill.execute_notebook(
+            str(notebook),
+            f"{folder}/02.ipynb",
+            parameters={**parameters, "verbose": 0},
+            progress_bar=False,
+            cwd=str(notebook.parent),
+            **KERNEL_OPTIONS,
+        )
 
 
 def source_sha256(notebook: NotebookNode) -> str:
@@ -152,6 +171,8 @@ def main(names: Sequence[str]) -> int:
     for path in chosen:
         print(f"{path.name} ... ", end="", flush=True)
         try:
+            for parameters in BESIDE if path.name.startswith("05") else ():
+                train_beside(parameters)
             render(path)
         except (OSError, RuntimeError) as error:
             print(f"\n{error}", file=sys.stderr)
