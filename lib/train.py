@@ -75,8 +75,9 @@ def train_seeds(
     """Train runs that differ in nothing but the seed, each as `train` does.
 
     With `fold_parallel` "auto", folds train as one program on JAX, and in processes on
-    TensorFlow's CPU, unless they are short; with "off" one after the other. The results
-    agree to rounding. `verbose` is 0 for silence, 1 for a bar, 2 for plain lines.
+    TensorFlow's CPU, unless they are short; with "off" one after the other. A step
+    agrees to rounding, which many steps magnify. `verbose` is 0 for silence, 1 for a
+    bar, 2 for plain lines.
     """
     first, seeds = plans[0].settings, [plan.settings["seed"] for plan in plans]
     if len(set(seeds)) < len(plans):
@@ -279,7 +280,9 @@ def _outcomes(
     for training in trainings:
         seed = training.plan.settings["seed"]
         training.untrained = network.draw(derived_seed(seed, training.fold.number))
-    sizes = [len(training.fold.train) for training in trainings]
+    # Of all folds, also of those that are done: the number of threads decides the last
+    # bits of sums, and a run that was cut has to end as one that was not.
+    sizes = [len(fold.train) for fold in plan.folds]
     count = processes(plan.settings, device, sizes) if at_once else 1
     if at_once and together.possible([training.plan for training in trainings]):
         outcomes = train_folds(network, trainings, report)

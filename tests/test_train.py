@@ -502,6 +502,16 @@ def test_processes_are_for_long_runs_on_tensorflows_cpu(monkeypatch):
     assert train.processes(settings, cpu, sizes) == 1
 
 
+def test_what_is_left_of_a_run_trains_as_the_whole_would(copied, tiny, monkeypatch):
+    """In as many processes: their threads decide the last bits of sums."""
+    asked = []
+    monkeypatch.setattr(train, "processes", lambda *given: asked.append(given[2]) or 1)
+    copied.outcome(2).unlink()
+    copied.manifest.write_text(json.dumps(document(copied) | {"status": "failed"}))
+    run(copied.workspace.root, tiny)
+    assert [len(sizes) for sizes in asked] == [3]
+
+
 def test_plain_lines_tell_epochs_and_folds_and_silence_nothing(
     tmp_path, tiny, capsys, monkeypatch
 ):
