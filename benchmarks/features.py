@@ -9,8 +9,6 @@ Both have made all clips once before and take turns on the same WAV files: 3.5 s
 noise at 48 kHz, 96,000 samples a clip after resampling.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import importlib.util
@@ -45,7 +43,7 @@ def noise(folder: Path, count: int) -> None:
 
 def ours(folder: str) -> Callable[[], int]:
     """Return the function that extracts all clips as notebook 01 does."""
-    from lib import corpora, features
+    from lib import config, corpora, features
 
     corpus = corpora.get(NAME)
     corpus = dataclasses.replace(corpus, clip_samples=LENGTH, labels=(LABEL,))
@@ -54,9 +52,10 @@ def ours(folder: str) -> Callable[[], int]:
         for path in sorted((Path(folder) / AUDIO).iterdir())
     ]
 
+    params = config.validated({"workspace": folder, "corpus": NAME, "verbose": 0})
+
     def turn() -> int:
-        made = features.prepare(corpus, clips, Path(folder), overwrite=True, verbose=0)
-        return len(made.features)
+        return features.prepare(params, corpus, clips, overwrite=True)[1]
 
     turn()
     return turn
@@ -88,7 +87,7 @@ def largest_difference(folder: Path) -> float:
 
     theirs = folder / f"{NAME}.npy"
     expected, _ = official.read_official(theirs)
-    with np.load(folder / f"{NAME}-timnet.npz") as ours_file:
+    with np.load(folder / "MFCC" / f"{NAME}-timnet.npz") as ours_file:
         return float(np.abs(ours_file["x"] - expected).max())
 
 

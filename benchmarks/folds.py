@@ -28,19 +28,19 @@ def run(data, how: str, folds: int, epochs: int) -> tuple[float, float]:
         given = {"workspace": folder, "corpus": data.about["corpus"], "folds": 10}
         given |= {"protocol": "paper", "epochs": epochs, "batch_size": 64}
         params = config.validated(given)
-        chosen = train.make_folds(params, data)[:folds]
+        plan = train.make_plan(params, data)
+        plan = plan._replace(folds=plan.folds[:folds])
         begun = time.perf_counter()
-        folders = train.train(
-            train.resolve(params, data),
+        (folders,) = train.train(
+            [plan],
             data,
-            chosen,
             params.folders,
             device=select("auto"),
             fold_parallel=how,
             verbose=0,
         )
         whole = time.perf_counter() - begun
-        curves = [pd.read_csv(folders.curves(fold.number)) for fold in chosen]
+        curves = [pd.read_csv(folders.curves(fold.number)) for fold in plan.folds]
     # The first epoch, which may compile, is in the former alone.
     return whole, sum(curve["seconds"][1:].median() for curve in curves)
 

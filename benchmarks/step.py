@@ -54,9 +54,9 @@ def ours(steps: int) -> Callable[[], None]:
     select("cpu")
     data = feature_set("EMODB", BATCH)
     given = {"corpus": "EMODB", "protocol": "paper", "batch_size": BATCH, "epochs": 1}
-    settings = train.resolve(config.validated(given), data)
-    network = fold.Network(settings, (FRAMES, COEFFICIENTS), CLASSES)
-    network.engine.assign([network.draw(0)])
+    settings = train.make_plan(config.validated(given), data).settings
+    network = fold.Network(settings, data)
+    network.engine.assign([network.draw(0, 0)])
     labels = losses.smoothed_labels(data.y, CLASSES, 0.1)
     order = np.arange(BATCH)
     return repeated(

@@ -37,14 +37,8 @@ def ours(epochs: int) -> Callable[[], None]:
             given = {"workspace": folder, "corpus": CORPUS, "protocol": "paper"}
             sizes = {"folds": FOLDS, "epochs": epochs, "batch_size": BATCH}
             params = config.validated(given | sizes)
-            train.train(
-                train.resolve(params, data),
-                data,
-                train.make_folds(params, data),
-                params.folders,
-                device=machine,
-                verbose=0,
-            )
+            plans = [train.make_plan(params, data)]
+            train.train(plans, data, params.folders, device=machine, verbose=0)
 
     return turn
 

@@ -20,7 +20,7 @@ def feature_set(corpus: str, clips: int = 0):
     """
     import numpy as np
 
-    from lib.features import FeatureSet, array_hash
+    from lib.files import FeatureSet, array_hash
 
     own, frames, classes, speakers = SHAPES[corpus]
     clips = clips or own

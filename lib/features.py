@@ -1,167 +1,267 @@
-"""The features of a corpus: extracted once, kept in a file, checked when read."""
+"""The features of a corpus: front ends, and the files that keep what they computed.
 
-from __future__ import annotations
+The numbers of a front end are part of the model: the same weights on the same audio
+lose up to eight points when only the resampler is changed.
+"""
 
-import contextlib
 import dataclasses
-import hashlib
-import importlib.metadata
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import BinaryIO, Literal
 
 import joblib
 import numpy as np
-import pandas as pd
+import pydantic.dataclasses
+import scipy.fft
+import scipy.signal
+import threadpoolctl
+import yaml
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from tqdm.auto import tqdm
 
 from lib import config, corpora, files
-from lib.audio import (  # noqa: F401 - what notebooks know as features.cepstrum, ...
-    OFFICIAL,
-    PRESETS,
-    FrontEnd,
-    cepstrum,
-    clip_length,
-    extract,
-    features_of,
-    front_end,
-    load_audio,
-    mel_filters,
-    mel_spectrogram,
-    num_frames,
-    one_thread_a_product,
-    pad_or_crop,
-    preset_name,
-)
+from lib.corpora import Clip, Corpus, Report
+from lib.corpora.check import read_blocks
 
-ARRAYS = ("x", "y", "label_names", "file", "speaker", "sex", "text")
+OFFICIAL = "timnet_official"  # the authors' own arrays; see lib.official
+FRAMES_AT_A_TIME = 16  # so that they stay in the processor's cache
+PACKAGES = ("librosa", "soxr", "soundfile", "numpy", "scipy", "opensmile")
 
 
-@dataclasses.dataclass(frozen=True)
-class FeatureSet:
-    """The features of a corpus, one row per utterance, in the official row order."""
+@pydantic.dataclasses.dataclass(frozen=True, config={"strict": True})
+class FrontEnd:
+    """Every number that decides the features; `PRESETS` has the published ones."""
 
-    # float32, (utterances, frames, coefficients); of utterances in pieces
-    # (utterances, pieces, frames, coefficients), NaN for a piece that is lacking.
-    x: np.ndarray
-    y: np.ndarray  # int64, (utterances,): indices of label_names
-    label_names: np.ndarray
-    file: np.ndarray  # paths relative to the corpus folder
-    speaker: np.ndarray  # "" where unknown, like text
-    sex: np.ndarray  # "female", "male" or ""
-    text: np.ndarray
-    about: Mapping[str, Any]  # the document beside the arrays
-
-    def __len__(self) -> int:
-        return len(self.y)
+    kind: Literal["cepstrum", "egemaps"] = "cepstrum"  # or eGeMAPSv02's functionals
+    sample_rate: PositiveInt = 22_050  # Hz, after resampling
+    clip_seconds: NonNegativeFloat = 0.0  # length of a clip; 0: the corpus's own
+    # "all": an utterance is cut into pieces of clip_seconds, the rest is dropped. A row
+    # stays one utterance, so that folds never part its pieces.
+    pieces: Literal["one", "all"] = "one"
+    channels: Literal[1, 2] = 1  # 1: their mean; 2: left, then right along time
+    # "percentile": divided by the 99.9th of the magnitudes and clipped to [-1, 1].
+    scale: Literal["none", "percentile"] = "none"
+    window: str = "hann"  # a name that scipy.signal.get_window knows
+    frame_samples: PositiveInt = 2048  # length of the window
+    hop_samples: PositiveInt = 512  # between two frames
+    fft_samples: PositiveInt = 2048
+    padding: Literal["constant", "reflect", "none"] = "constant"  # "none": not centred
+    power: Literal[1, 2] = 2  # 1: magnitudes; 2: power spectrum
+    mel_bands: PositiveInt = 128
+    # "slaney": of equal area; "htk_in_mel": triangles in mel, as TensorFlow has them.
+    mel_filters: Literal["slaney", "htk", "htk_in_mel"] = "slaney"
+    mel_rate: NonNegativeInt = 0  # Hz the filters assume; 0: sample_rate
+    low_hertz: NonNegativeFloat = 0.0
+    high_hertz: NonNegativeFloat = 0.0  # 0: half the rate
+    # "decibel": not below the clip's maximum less 80 dB; "natural": of value + 1e-6.
+    logarithm: Literal["decibel", "natural"] = "decibel"
+    coefficients: PositiveInt = 39  # from c0
+    limit: NonNegativeFloat = 0.0  # coefficients are clipped to +-limit; 0: they aren't
 
     @property
-    def content(self) -> np.ndarray:
-        """Hash of the decoded audio of every utterance, "" where it is not known."""
-        return np.array(self.about.get("content") or [""] * len(self))
+    def hop_seconds(self) -> float:
+        """Time between two frames in seconds."""
+        return self.hop_samples / self.sample_rate
 
 
-class Extraction(NamedTuple):
-    """A feature file, what is in it, and how many clips were extracted just now."""
-
-    path: Path
-    features: FeatureSet
-    made: int
+_DATA = Path(__file__).parent / "data" / "front_ends.yaml"
+_PRESETS = yaml.safe_load(_DATA.read_text(encoding="utf-8"))
+PRESETS = {name: FrontEnd(**values) for name, values in _PRESETS.items()}
 
 
-def pieces(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the clips (m, frames, coefficients) of utterances, and whose each is."""
-    if x.ndim == 3:
-        return x, np.arange(len(x))
-    owner, piece = np.nonzero(~np.isnan(x[:, :, 0, 0]))
-    return x[owner, piece], owner
+def front_end(preset: str, options: Mapping[str, object] | None = None) -> FrontEnd:
+    """Return a preset with some of its values replaced."""
+    if preset not in PRESETS:
+        hint = config.did_you_mean(preset, PRESETS)
+        if preset == OFFICIAL:
+            hint = ": it is imported by 01_preprocess with official_features"
+        raise ValueError(f"no feature preset '{preset}'{hint}")
+    what = f"features '{preset}'"
+    own = functools.partial(FrontEnd, **dataclasses.asdict(PRESETS[preset]))
+    made = FrontEnd(**config.with_defaults(what, own, options or {}))
+    half = (made.mel_rate or made.sample_rate) / 2
+    band = [made.low_hertz, made.high_hertz or half, half]
+    sizes = [made.hop_samples, made.frame_samples, made.fft_samples]
+    rows = [made.coefficients, made.mel_bands]
+    if any(row != sorted(row) for row in (band, sizes, rows)) or band[0] == band[1]:
+        rule = f"low_hertz < high_hertz <= {half:g} (half the rate), hop_samples <= "
+        rule += "frame_samples <= fft_samples and coefficients <= mel_bands"
+        raise ValueError(f"{what}: give {rule}")
+    only = dataclasses.replace(PRESETS["egemaps"], sample_rate=made.sample_rate)
+    if made.kind == "egemaps" and made != only:
+        raise ValueError("of the options of 'egemaps' only sample_rate can be replaced")
+    scipy.signal.get_window(made.window, made.frame_samples)
+    return made
 
 
-def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the features of utterances as one array, filled up with NaN."""
-    if rows[0].ndim == 2:
-        return np.stack(rows)
-    most = max(map(len, rows))
-    x = np.full((len(rows), most, *rows[0].shape[1:]), np.nan, np.float32)
-    for index, row in enumerate(rows):
-        x[index, : len(row)] = row
-    return x
+def preset_name(preset: str, options: Mapping[str, object] | None = None) -> str:
+    """Return the name of a preset's files: replaced values add eight hex digits."""
+    chosen = front_end(preset, options)
+    digest = config.digest(dataclasses.asdict(chosen))
+    return preset if chosen == PRESETS[preset] else f"{preset}-{digest}"
 
 
-def feature_path(folder: Path, corpus: str, name: str) -> Path:
-    """Return `<folder>/<CORPUS>-<features>.npz`; its document is beside it, `.json`."""
-    return folder / f"{corpus}-{name}.npz"
+def load_audio(source: Path | BinaryIO, settings: FrontEnd) -> np.ndarray:
+    """Read float32 (channels, samples), resampled to the rate of the front end."""
+    import librosa  # in functions: training on ready-made features does not need them
+    import soundfile
 
-
-def array_hash(array: np.ndarray) -> str:
-    """Return the SHA-256 of an array's bytes in row order."""
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-
-
-def _hash_of_all(features: FeatureSet) -> str:
-    hashes = [array_hash(getattr(features, name)) for name in ARRAYS]
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def save(target: Path, features: FeatureSet) -> FeatureSet:
-    """Write a feature file, then the document beside it that makes it count."""
-    about = {**features.about, "arrays_sha256": _hash_of_all(features)}
-    files.write_npz(target, {name: getattr(features, name) for name in ARRAYS})
-    files.write_json(target.with_suffix(".json"), about)
-    return dataclasses.replace(features, about=about)
-
-
-def load(target: Path) -> FeatureSet:
-    """Read a feature file that is whole and what its document describes."""
-    beside = target.with_suffix(".json")
-    if not target.is_file() or not beside.is_file():
-        way = "Run 01_preprocess with the same corpus and features to make them."
-        raise FileNotFoundError(f"no features at {target}. {way}")
     try:
-        about = json.loads(beside.read_text(encoding="utf-8"))
-        with np.load(target, allow_pickle=False) as file:
-            features = FeatureSet(*(file[name] for name in ARRAYS), about)
-        if about["arrays_sha256"] != _hash_of_all(features):
-            raise ValueError("it does not match its description")
-        if len(set(features.file)) < len(features.file):
-            raise ValueError("it holds a clip twice")
-    except Exception as error:  # zipfile and NumPy raise eleven kinds for wrong bytes
-        way = "run 01_preprocess with overwrite=True to make it again"
-        raise ValueError(f"{target} is damaged ({error}); {way}") from error
-    return features
+        with soundfile.SoundFile(source) as sound:
+            samples = read_blocks(sound)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"not readable as audio: {error.error_string}") from error
+    if not samples.size or not np.isfinite(samples).all():
+        raise ValueError("holds no samples, or values that are not finite numbers")
+    mixed, sides = samples.mean(axis=1, keepdims=True), np.tile(samples, 2)[:, :2]
+    samples = mixed if settings.channels == 1 else sides
+    rates = {"orig_sr": sound.samplerate, "target_sr": settings.sample_rate}
+    return librosa.resample(samples.T, **rates)
 
 
-def cached(
-    target: Path,
-    key: Mapping[str, Any],
-    make: Callable[[], FeatureSet],
-    overwrite: bool = False,
-) -> tuple[FeatureSet, bool]:
-    """Return what a feature file holds, and whether it had to be made.
-
-    It is made where it is missing or damaged, or does not say what `key` says.
-    """
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        found = load(target)
-        if not overwrite and {**found.about, **key} == found.about:
-            return found, False
-    made = make()
-    return save(target, dataclasses.replace(made, about={**made.about, **key})), True
+def pad_or_crop(samples: np.ndarray, length: int) -> np.ndarray:
+    """Centre a signal (..., samples) in `length`: zeros around, or its middle."""
+    # As in TIM-Net's code, an odd zero goes to the end; a crop's start is rounded down.
+    lacking = length - samples.shape[-1]
+    start, left = max(0, -lacking) // 2, max(0, lacking) // 2
+    around = [(0, 0)] * (samples.ndim - 1) + [(left, max(0, lacking) - left)]
+    return np.pad(samples[..., start : start + length], around)
 
 
-def in_threads(function: Callable, items: Iterable, bar: str = "") -> list:
+def clip_length(settings: FrontEnd, corpus: Corpus) -> int:
+    """Return the samples of a clip, or of a piece, at the rate of the front end."""
+    seconds = settings.clip_seconds or corpus.clip_samples / 22_050  # Hz
+    length = round(seconds * settings.sample_rate)
+    if settings.kind == "cepstrum" and length < settings.fft_samples:
+        raise ValueError(f"clip_seconds: {length} samples is shorter than a frame")
+    return length
+
+
+def num_frames(settings: FrontEnd, length: int) -> int:
+    """Return how many frames a clip of `length` samples has, per channel."""
+    if settings.kind == "egemaps":
+        return 1
+    outside = settings.fft_samples if settings.padding == "none" else 0
+    return 1 + (length - outside) // settings.hop_samples
+
+
+@functools.lru_cache(maxsize=16)
+def mel_filters(settings: FrontEnd) -> np.ndarray:
+    """Return the filter bank, float32, (mel_bands, fft_samples / 2 + 1)."""
+    import librosa
+
+    rate, size = settings.mel_rate or settings.sample_rate, settings.fft_samples
+    low, high = settings.low_hertz, settings.high_hertz or rate / 2
+    if settings.mel_filters != "htk_in_mel":
+        htk = settings.mel_filters == "htk"
+        kind = {"htk": htk, "norm": None if htk else "slaney"}
+        band = {"n_mels": settings.mel_bands, "fmin": low, "fmax": high}
+        return librosa.filters.mel(sr=rate, n_fft=size, **band, **kind)
+    mels = librosa.hz_to_mel(librosa.fft_frequencies(sr=rate, n_fft=size), htk=True)
+    ends = librosa.hz_to_mel(np.array([low, high]), htk=True)
+    edges = np.linspace(*ends, settings.mel_bands + 2)[:, np.newaxis]
+    rising = (mels - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - mels) / (edges[2:] - edges[1:-1])
+    filters = np.maximum(0, np.minimum(rising, falling))
+    filters[:, 0] = 0  # the constant part of a signal carries no speech
+    return filters.astype(np.float32)
+
+
+def mel_spectrogram(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
+    """Return the mel spectrogram (mel_bands, frames) of one channel (samples,)."""
+    size = settings.fft_samples
+    if settings.padding != "none":
+        samples = np.pad(samples, size // 2, mode=settings.padding)
+    window = scipy.signal.get_window(settings.window, settings.frame_samples)
+    window = pad_or_crop(window, size)[:, np.newaxis]
+    frames = np.lib.stride_tricks.sliding_window_view(samples, size)
+    frames = frames[:: settings.hop_samples].T  # (fft_samples, frames)
+    parts = []
+    for start in range(0, frames.shape[1], FRAMES_AT_A_TIME):
+        # librosa's roundings: the transform in double precision, the rest in single.
+        some = frames[:, start : start + FRAMES_AT_A_TIME] * window
+        spectra = scipy.fft.rfft(some, axis=0).astype(np.complex64)
+        parts.append(np.abs(spectra) ** settings.power)
+    return mel_filters(settings) @ np.concatenate(parts, axis=1)
+
+
+def cepstrum(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
+    """Return the cepstra (frames, coefficients) of a clip (channels, samples)."""
+    rows = []  # the frames of the left channel, then those of the right one
+    for channel in samples:
+        mel = mel_spectrogram(channel, settings)
+        if settings.logarithm == "decibel":
+            logarithm = 10 * np.log10(np.maximum(mel, 1e-10))
+            logarithm = np.maximum(logarithm, logarithm.max() - 80)
+        else:
+            logarithm = np.log(mel + 1e-6)
+        kept = scipy.fft.dct(logarithm, axis=0, norm="ortho")[: settings.coefficients]
+        if settings.logarithm == "natural":
+            kept[0] *= np.sqrt(2.0)  # TensorFlow scales c0 like the other ones
+        rows.append(kept.T)
+    limit = settings.limit or np.inf
+    return np.clip(np.concatenate(rows), -limit, limit)
+
+
+def features_of(samples: np.ndarray, settings: FrontEnd, length: int) -> np.ndarray:
+    """Return float32 ([pieces,] frames, coefficients) of (channels, samples)."""
+    if settings.kind == "egemaps":
+        return _functionals(samples[0], settings.sample_rate)
+    if settings.pieces == "one":
+        # Crop first: loudness outside the clip must not decide its scale.
+        samples = pad_or_crop(samples, min(length, samples.shape[-1]))
+    if settings.scale == "percentile":
+        loud = np.percentile(np.abs(samples), 99.9) or 1.0
+        samples = np.clip(samples / loud, -1.0, 1.0)
+    if samples.shape[-1] < length:
+        samples = pad_or_crop(samples, length)
+    count = samples.shape[-1] // length
+    clips = np.split(samples[..., : count * length], count, axis=-1)
+    made = np.stack([cepstrum(clip, settings) for clip in clips])
+    return made if settings.pieces == "all" else made[0]
+
+
+def extract(source: Path | BinaryIO, settings: FrontEnd, length: int) -> np.ndarray:
+    """Return float32 ([pieces,] frames, coefficients) of one audio file."""
+    with _limiting, _one_thread_a_product():
+        return features_of(load_audio(source, settings), settings, length)
+
+
+# Several threads sum in another order: a cached clip would differ from one that is
+# extracted alone. The limit is the process's: two would lift it for each other.
+_blas = threadpoolctl.ThreadpoolController()
+_one_thread_a_product = functools.partial(_blas.limit, limits=1, user_api="blas")
+_limiting = threading.Lock()
+_in_opensmile = threading.Lock()  # which does not promise that threads may share it
+
+
+def _functionals(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Return the eGeMAPS of one channel, float32, (1, 88); what is undefined is 0."""
+    try:
+        import opensmile
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("'egemaps' need `pip install opensmile`") from error
+    with _in_opensmile:
+        smile = opensmile.Smile("eGeMAPSv02", "func")
+        row = smile.process_signal(samples, rate).to_numpy(np.float32)
+    if np.isnan(row).all():
+        raise ValueError(f"{len(samples)} samples are too short for eGeMAPS")
+    return np.nan_to_num(row, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def in_threads(function: Callable, items: Sequence, bar: str = "") -> list:
     """Return a function's results for all items; `bar` names a progress bar."""
-    items = list(items)
-    # Several at a time: whenever a thread asks for work, the other ones wait.
-    several = {"batch_size": 8, "pre_dispatch": "all"}
-    workers = joblib.Parallel(-1, prefer="threads", return_as="generator", **several)
-    with one_thread_a_product():
-        results = workers(map(joblib.delayed(function), items))
+    pool = ThreadPoolExecutor(joblib.cpu_count())
+    with _limiting, _one_thread_a_product(), pool:
+        results = pool.map(function, items)
         return list(tqdm(results, bar, len(items), unit="clip", disable=not bar))
 
 
-def data_hash(clips: Iterable[corpora.Clip], content: Iterable[str]) -> str:
+def data_hash(clips: Sequence[Clip], content: Sequence[str]) -> str:
     """Return the SHA-256 of files, their contents and what is said of them."""
     rows = [
         [clip.file, one, clip.label, clip.speaker, clip.sex, clip.text, clip.key]
@@ -170,59 +270,48 @@ def data_hash(clips: Iterable[corpora.Clip], content: Iterable[str]) -> str:
     return config.digest(rows, length=64)
 
 
-def assembled(
-    corpus: corpora.Corpus,
-    name: str,
-    clips: Sequence[corpora.Clip],
-    x: np.ndarray,
-    about: Mapping[str, Any],
-) -> FeatureSet:
-    """Return the feature set of clips, with all that is written about it."""
-    table = pd.DataFrame(clips)
-    counts = table["label"].value_counts()
+def write(
+    folder: Path, corpus: Corpus, clips: Sequence[Clip], x: np.ndarray, about: dict
+) -> files.FeatureSet:
+    """Write the feature file of clips, with all that is known of them."""
+    labels = [clip.label for clip in clips]
     about = {
-        "schema_version": 1,
         "corpus": corpus.name,
         "synthetic": corpus.synthetic,
-        "features": name,
         "labels": list(corpus.labels),
-        "counts": {label: int(counts.get(label, 0)) for label in corpus.labels},
+        "counts": {label: labels.count(label) for label in corpus.labels},
         "shape": list(x.shape),
         "dilations": corpus.dilations,
-        **about,
-        "x_sha256": array_hash(x),
-    }
-    y = np.array([corpus.labels.index(label) for label in table["label"]])
-    tags = (table[tag].to_numpy(str) for tag in ("file", "speaker", "sex", "text"))
-    return FeatureSet(x, y, np.array(corpus.labels), *tags, about)
+    } | about
+    y = np.array([corpus.labels.index(label) for label in labels])
+    names = ("file", "speaker", "sex", "text")
+    tags = (np.array([getattr(clip, name) for clip in clips]) for name in names)
+    made = files.FeatureSet(x, y, np.array(corpus.labels), *tags, about)
+    name = f"{corpus.name}-{about['features']}.npz"
+    return files.write_features(folder / name, made)
 
 
 def prepare(
-    corpus: corpora.Corpus,
-    clips: Sequence[corpora.Clip],
-    folder: Path,
-    preset: str = "timnet",
-    options: Mapping[str, object] | None = None,
+    params: config.Parameters,
+    corpus: Corpus,
+    clips: Sequence[Clip],
+    report: Report | None = None,
     *,
     overwrite: bool = False,
-    verbose: int = 1,
-) -> Extraction:
-    """Extract the features of clips, or find them in `folder`.
+) -> tuple[files.FeatureSet, int]:
+    """Return the features of clips, and how many were extracted just now.
 
-    The same audio and settings are never worked on twice; changed audio, labels,
-    speakers or settings never take the old numbers. A clip that cannot be read is left
-    out, and `features.about["failed"]` says why.
+    Changed audio, labels, speakers or settings never take the old numbers. The document
+    says which clips have "failed" and, with a report, in "audit" what is wrong.
     """
-    settings, name = front_end(preset, options), preset_name(preset, options)
+    preset = params.feature_preset, params.feature_options
+    settings, name = front_end(*preset), preset_name(*preset)
     length = clip_length(settings, corpus)
-    if settings.kind == "cepstrum" and length < settings.frame_samples:
-        raise ValueError(
-            f"a clip of {length} samples is shorter than a frame of "
-            f"{settings.frame_samples}; give a longer clip_seconds, or shorter frames"
-        )
-    paths = [clip.path for clip in clips]
-    # Before the audio is read: what changes meanwhile is noticed the next time.
-    hashes = in_threads(files.sha256_file, paths)
+    if report:
+        known = report.clips.set_index("file")
+        hashes = known["sha256"][[clip.file for clip in clips]].tolist()
+    else:
+        hashes = in_threads(files.sha256_file, [clip.path for clip in clips])
     key = {
         "settings": dataclasses.asdict(settings),
         "labels": list(corpus.labels),
@@ -231,138 +320,96 @@ def prepare(
         # Clips that failed are in it too: one that was mended is noticed.
         "audio_sha256": data_hash(clips, hashes),
     }
+    target, new = params.folders.features / f"{corpus.name}-{name}.npz", 0
+    features = None if overwrite else files.find_features(target, key)
+    if features is None:
 
-    def features_or_fault(path: Path) -> np.ndarray | str:
-        try:
-            row = features_of(load_audio(path, settings), settings, length)
-        except ValueError as error:
-            return str(error)
-        return row if np.isfinite(row).all() else "its features are not finite"
+        def attempt(clip: Clip) -> np.ndarray | str:
+            try:
+                row = features_of(load_audio(clip.path, settings), settings, length)
+            except ValueError as error:
+                return str(error)
+            return row if np.isfinite(row).all() else "its features are not finite"
 
-    def make() -> FeatureSet:
-        made = in_threads(features_or_fault, paths, "clips" if verbose == 1 else "")
+        made = in_threads(attempt, clips, "clips" if params.verbose == 1 else "")
         parts = list(zip(clips, hashes, made, strict=True))
         failed = {clip.file: why for clip, _, why in parts if isinstance(why, str)}
-        good = [part for part in parts if part[0].file not in failed]
-        if not good:
-            first = [*failed.items()][:4]
-            raise ValueError(f"{corpus.name}: no clip can be read: {first}")
+        if len(failed) == len(clips):
+            raise ValueError(f"no clip can be read: {[*failed.items()][:4]}")
+        good = (part for part in parts if part[0].file not in failed)
         kept, content, rows = zip(*good, strict=True)
-        packages = ["librosa", "soxr", "soundfile", "numpy", "scipy"]
-        packages += ["opensmile"] if settings.kind == "egemaps" else []
+        used = [sys.modules[name] for name in PACKAGES if name in sys.modules]
         about = {
+            "features": name,
             "hop_seconds": settings.hop_seconds,
             "failed": failed,
             "data_sha256": data_hash(kept, content),
-            "versions": {each: importlib.metadata.version(each) for each in packages},
+            "versions": {module.__name__: module.__version__ for module in used},
         }
-        return assembled(corpus, name, kept, stacked(rows), about)
-
-    target = feature_path(folder, corpus.name, name)
-    features, new = cached(target, key, make, overwrite)
-    return Extraction(target, features, new * len(features))
-
-
-def prepare_checked(
-    params: config.Parameters,
-    corpus: corpora.Corpus,
-    report: corpora.Report,
-    *,
-    overwrite: bool = False,
-) -> Extraction:
-    """Extract the features of a copy that `corpora.check` has examined, or find them.
-
-    `features.about["audit"]` says what was expected and found, what was left out and
-    why, and what is wrong with the copy; errors stop unless `ignore_problems` is set.
-    """
-    report.require_ok(params.ignore_problems)
-    made = prepare(
-        corpus,
-        report.usable,
-        params.folders.features,
-        params.feature_preset,
-        params.feature_options,
-        overwrite=overwrite,
-        verbose=params.verbose,
-    )
-    failed = made.features.about["failed"]
-    problems = report.to_frame().drop(columns="fix").query("severity != 'note'")
-    problems = problems.to_dict("records")
-    if failed:
-        message = f"{len(failed)} clips give no features: {[*failed.items()][:4]}."
-        kind = {"severity": "error", "kind": "without features"}
-        problems.append(kind | {"files": len(failed), "message": message})
-    clips = report.clips.set_index("file")
-    kinds = {}
-    for problem in reversed(report.errors):
-        kinds |= dict.fromkeys((problem.file, *problem.files), problem.kind)
-    unusable = clips.index[~clips["usable"]]
-    dropped = {file: kinds.get(file, "unreadable") for file in unusable}
-    expected = report.counts["expected"]
-    audit = {
-        "expected": None if expected.isna().any() else int(expected.sum()),
-        "found": len(report.utterances),
-        "used": len(made.features),
-        "dropped": dropped | failed,
-        "problems": problems,
-    }
-    content = clips["content"].loc[made.features.file].tolist()
-    about = {**made.features.about, "audit": audit, "content": content}
-    if about != made.features.about:
-        files.write_json(made.path.with_suffix(".json"), about)
-    checked = dataclasses.replace(made.features, about=about)
-    _require_usable(checked, corpus, about["features"], params.ignore_problems)
-    return made._replace(features=checked)
+        features = write(target.parent, corpus, kept, files.stacked(rows), about | key)
+        new = len(features)
+    if report:
+        failed, expected = features.about["failed"], report.counts["expected"]
+        table = report.to_frame().query("severity != 'note'")
+        problems = table.drop(columns="fix").to_dict("records")
+        if failed:
+            message = f"{len(failed)} clips give no features: {[*failed.items()][:4]}."
+            kind = {"severity": "error", "kind": "without features"}
+            problems.append(kind | {"files": len(failed), "message": message})
+        audit = {
+            "expected": None if expected.isna().any() else int(expected.sum()),
+            "found": len(report.utterances),
+            "used": len(features),
+            "dropped": known["fault"][~known["usable"]].to_dict() | failed,
+            "problems": problems,
+        }
+        content = known["content"][features.file].tolist()
+        about = {**features.about, "audit": audit, "content": content}
+        if about != features.about:
+            files.write_json(target.with_suffix(".json"), about)
+        features = dataclasses.replace(features, about=about)
+    return features, new
 
 
-def obtain(params: config.Parameters) -> tuple[corpora.Corpus, FeatureSet]:
+def obtain(params: config.Parameters) -> tuple[Corpus, files.FeatureSet]:
     """Return the corpus and the features that the parameters ask for.
 
-    DEMO is generated if it is missing. A copy of a corpus is always examined. Where the
-    audio is not at hand but a feature file is, it is taken, with the verdict in it.
+    DEMO is generated if it is missing. A copy of a corpus is always examined. Where
+    only a feature file is at hand, it is taken with its verdict.
     """
     datasets, folder = params.folders.datasets, params.folders.features
     corpus, name = corpora.get(params.corpus, datasets), params.feature_preset
+    length, options = corpus.clip_samples, params.feature_options
     if name != OFFICIAL:
-        name = preset_name(name, params.feature_options)
-    elif params.feature_options:
+        length = clip_length(front_end(name, options), corpus)
+        name = preset_name(name, options)
+    elif options:
         raise ValueError(f"features '{OFFICIAL}' have no feature_options")
-    audio, target = datasets / corpus.name, feature_path(folder, corpus.name, name)
-    if corpus.synthetic and name != OFFICIAL:
+    audio, target = datasets / corpus.name, folder / f"{corpus.name}-{name}.npz"
+    manifest = audio / corpora.demo.MANIFEST
+    if corpus.synthetic and name != OFFICIAL and not manifest.is_file():
         corpora.demo.generate(audio, verbose=params.verbose)
-    elif name == OFFICIAL or not audio.is_dir() and target.is_file():
-        features = load(target)
-        _require_usable(features, corpus, name, params.ignore_problems)
-        return corpus, features
-    progress, known = params.verbose == 1, folder / f"{corpus.name}-audio.json"
-    report = corpora.check(corpus, audio, cache=known, progress=progress)
-    return corpus, prepare_checked(params, corpus, report).features
-
-
-def _require_usable(
-    features: FeatureSet, corpus: corpora.Corpus, name: str, ignore: bool
-) -> None:
-    """Refuse features that are not what their file's name says, or have errors."""
-    about, length = features.about, corpus.clip_samples
-    if about["settings"]:
-        length = clip_length(FrontEnd(**about["settings"]), corpus)
-    held = [about["corpus"], about["features"], about["labels"], about["clip_samples"]]
-    right = [corpus.name, name, list(corpus.labels), length]
-    if held != right or len(features.content) != len(features):
-        raise ValueError(
-            f"the file of {corpus.name} by '{name}' holds {held[0]} by '{held[1]}', or "
-            "clips of another length or other labels; make it again with 01_preprocess"
-        )
-    problems = about.get("audit", {}).get("problems", [])
+    if name == OFFICIAL or not audio.is_dir() and target.is_file():
+        features = files.read_features(target)
+        own = {"corpus": corpus.name, "labels": list(corpus.labels)}
+        own |= {"features": name, "clip_samples": length}
+        if {**features.about, **own} != features.about:
+            fault = "is of another corpus, or of other labels or clip lengths"
+            raise ValueError(f"{target} {fault}; make it again with 01_preprocess")
+    else:
+        progress, known = params.verbose == 1, folder / f"{corpus.name}-audio.json"
+        report = corpora.check(corpus, audio, cache=known, progress=progress)
+        report.require_ok(params.ignore_problems)
+        features, _ = prepare(params, corpus, report.usable, report)
+    problems = features.about.get("audit", {}).get("problems", [])
     errors = [one["message"] for one in problems if one["severity"] == "error"]
-    if errors and not ignore:
-        head = f"the features were made from audio with {len(errors)} errors:"
-        tail = "Set ignore_problems = True to use them all the same."
-        raise ValueError("\n".join([head, *errors, tail]))
+    if errors and not params.ignore_problems:
+        way = "set ignore_problems = True to use these features all the same"
+        raise ValueError("\n".join([f"{target}: {len(errors)} errors; {way}", *errors]))
+    return corpus, features
 
 
-def audio_paths(params: config.Parameters, corpus: corpora.Corpus) -> dict[str, Path]:
+def audio_paths(params: config.Parameters, corpus: Corpus) -> dict[str, Path]:
     """Return where the audio of every file lies, empty where it is not at hand."""
-    folder = params.folders.datasets / corpus.name
-    found = corpora.find(corpus, folder)[0] if folder.is_dir() else []
-    return {clip.file: clip.path for clip in found}
+    clips, _ = corpora.find(corpus, params.folders.datasets / corpus.name)
+    return {clip.file: clip.path for clip in clips}

@@ -1,9 +1,7 @@
-"""Find the workspace and write files that are either whole or absent.
+"""The folders of a workspace, files that are either whole or absent, feature files.
 
 This is the only module that knows the names of the folders.
 """
-
-from __future__ import annotations
 
 import contextlib
 import dataclasses
@@ -13,62 +11,40 @@ import json
 import os
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+ARRAYS = ("x", "y", "label_names", "file", "speaker", "sex", "text")
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATASETS = REPOSITORY / "Datasets"
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space and run the same again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same again",
+    errno.EACCES: "the folder cannot be written; set `workspace` or `datasets_dir`",
+    errno.EROFS: "the disk is read-only; set `workspace` or `datasets_dir`",
+}
 
 
-@dataclasses.dataclass(frozen=True)
 class Workspace:
-    """The folders that one study reads and writes."""
+    """The folders that one study reads and writes.
 
-    root: Path
-    datasets: Path  # one sub-folder of audio for each corpus
-
-    @property
-    def features(self) -> Path:
-        """Folder of the cached feature arrays."""
-        return self.root / "MFCC"
-
-    @property
-    def models(self) -> Path:
-        """Folder of the trained weights, one sub-folder for each run."""
-        return self.root / "Models"
-
-    @property
-    def logs(self) -> Path:
-        """Folder of the training logs, one sub-folder for each run."""
-        return self.root / "logs"
-
-    @property
-    def results(self) -> Path:
-        """Folder of the manifests, predictions and figures of all runs."""
-        return self.root / "Results"
-
-
-def find_workspace(root: str = "", datasets_dir: str = "") -> Workspace:
-    """Return the workspace that two notebook parameters describe.
-
-    Args:
-        root: Workspace folder; "" is the repository root. It is created on
-            the first write.
-        datasets_dir: Folder of the corpora; "" is `Datasets` in the workspace.
-
-    Raises:
-        ValueError: If one of the two paths exists and is not a folder.
+    An empty `root` is the repository, an empty `datasets_dir` its folder `Datasets`.
     """
-    base = Path(root).expanduser().resolve() if root else REPOSITORY
-    datasets = (
-        Path(datasets_dir).expanduser().resolve() if datasets_dir else base / "Datasets"
-    )
-    for name, path in (("workspace", base), ("datasets_dir", datasets)):
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"{name}: {path} is a file; give a folder.")
-    return Workspace(base, datasets)
+
+    def __init__(self, root: str | Path = "", datasets_dir: str | Path = ""):
+        self.root = Path(root or REPOSITORY).expanduser().resolve()
+        self.datasets = Path(datasets_dir or self.root / "Datasets")
+        self.datasets = self.datasets.expanduser().resolve()
+        for name, path in (("workspace", self.root), ("datasets_dir", self.datasets)):
+            if path.exists() and not path.is_dir():
+                raise ValueError(f"{name}: {path} is a file; give a folder")
+        self.features = self.root / "MFCC"
+        self.models = self.root / "Models"
+        self.logs = self.root / "logs"
+        self.results = self.root / "Results"
 
 
 def located(path: Path | str) -> Path:
@@ -87,12 +63,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` that becomes it only if the block succeeds.
 
     A cut at any moment leaves the old file or the new one, never half of one.
-
-    Raises:
-        OSError: If the disk is full or the folder cannot be written; the
-            message names the file and the way out.
     """
-    target = Path(target)
     temporary = target.parent / f".partial-{uuid.uuid4().hex}-{target.name}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,25 +72,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        raise _explained(error, target) from error
+        if error.errno not in _ADVICE:
+            raise
+        message = f"could not write {target}: {_ADVICE[error.errno]}"
+        raise type(error)(error.errno, message) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def _explained(error: OSError, target: Path) -> OSError:
-    """Return the same error with a message that says what to do."""
-    elsewhere = "choose another one (`workspace`; for audio `datasets_dir`)"
-    advice = {
-        errno.ENOSPC: "the disk is full; free some space and run the same again",
-        errno.EDQUOT: "the disk quota is used up; free some space and run again",
-        errno.EACCES: f"the folder cannot be written; {elsewhere}",
-        errno.EROFS: f"the disk is read-only; {elsewhere}",
-    }.get(error.errno)
-    if advice is None:
-        return error
-    message = f"could not write {target}: {advice}. Nothing half-written was kept."
-    return type(error)(error.errno, message)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -153,8 +112,84 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed process left in a folder tree."""
-    if folder.is_dir():
-        for path in folder.rglob(".partial-*"):
-            path.unlink(missing_ok=True)
+@dataclasses.dataclass(frozen=True)
+class FeatureSet:
+    """The features of a corpus, one row per utterance, in the official row order."""
+
+    # float32, (utterances, frames, coefficients); of utterances in pieces
+    # (utterances, pieces, frames, coefficients), NaN for a piece that is lacking.
+    x: np.ndarray
+    y: np.ndarray  # int64, (utterances,): indices of label_names
+    label_names: np.ndarray
+    file: np.ndarray  # paths relative to the corpus folder
+    speaker: np.ndarray  # "" where unknown, like text
+    sex: np.ndarray  # "female", "male" or ""
+    text: np.ndarray
+    about: Mapping[str, Any]  # the document beside the arrays
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def content(self) -> np.ndarray:
+        """Hash of the decoded audio of every utterance, "" where it is not known."""
+        return np.array(self.about.get("content") or [""] * len(self))
+
+
+def pieces(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the clips (m, frames, coefficients) of utterances, and whose each is."""
+    if x.ndim == 3:
+        return x, np.arange(len(x))
+    owner, piece = np.nonzero(~np.isnan(x[:, :, 0, 0]))
+    return x[owner, piece], owner
+
+
+def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the features of utterances as one array, filled up with NaN."""
+    most = max(map(len, rows))
+    x = np.full((len(rows), most, *rows[0].shape[1:]), np.nan, np.float32)
+    for filled, row in zip(x, rows, strict=True):
+        filled[: len(row)] = row
+    return x
+
+
+def array_hash(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's bytes in row order."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def write_features(target: Path, features: FeatureSet) -> FeatureSet:
+    """Write a feature file, then the document beside it that makes it count."""
+    about = {**features.about, "x_sha256": array_hash(features.x)}
+    beside = target.with_suffix(".json")
+    beside.unlink(missing_ok=True)
+    write_npz(target, {name: getattr(features, name) for name in ARRAYS})
+    write_json(beside, about)
+    return dataclasses.replace(features, about=about)
+
+
+def read_features(target: Path) -> FeatureSet:
+    """Read a feature file that is whole and what its document describes."""
+    beside = target.with_suffix(".json")
+    if not target.is_file() or not beside.is_file():
+        way = "Run 01_preprocess with the same corpus and features to make them."
+        raise FileNotFoundError(f"no features at {target}. {way}")
+    try:
+        about = json.loads(beside.read_text(encoding="utf-8"))
+        with np.load(target, allow_pickle=False) as file:
+            features = FeatureSet(*(file[name] for name in ARRAYS), about)
+        if about["x_sha256"] != array_hash(features.x):
+            raise ValueError("it does not match its description")
+    except Exception as error:  # zipfile and NumPy raise eleven kinds for wrong bytes
+        way = "run 01_preprocess with overwrite=True to make it again"
+        raise ValueError(f"{target} is damaged ({error}); {way}") from error
+    return features
+
+
+def find_features(target: Path, key: Mapping[str, Any]) -> FeatureSet | None:
+    """Return what a feature file holds if it is whole and says what `key` says."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        found = read_features(target)
+        if {**found.about, **key} == found.about:
+            return found
+    return None

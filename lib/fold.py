@@ -3,30 +3,27 @@
 The loop is `train_folds`. A cut at any moment costs seconds and changes nothing.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json
+import random
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import pandas as pd
 from tensorboard.summary import Writer
 
-from lib import augment, config, features, files, losses, metrics, models, together
+from lib import augment, config, files, losses, metrics, models
 from lib.device import has_xla
-from lib.features import FeatureSet
+from lib.files import FeatureSet
 from lib.protocols import PROTOCOLS, Fold
 from lib.runs import RunFolders
-from lib.schedules import SCHEDULES
-from lib.settings import Plan
 
 CHECKPOINT_SECONDS = 5.0
 ANSWERED_AT_ONCE = 128  # clips
@@ -36,13 +33,21 @@ Report = Callable[["FoldTraining", Metrics], None]
 State = Sequence[np.ndarray]  # the values of all variables
 
 
+class Plan(NamedTuple):
+    """A run to train; see `train.make_plan`."""
+
+    settings: Mapping[str, Any]  # everything that decides the result
+    folds: Sequence[Fold]
+    copies: np.ndarray | None = None  # altered ones, (utterances, copies, frames, c)
+
+
 def predict_utterances(predict: Callable, x: np.ndarray) -> list[np.ndarray]:
     """Return probabilities (utterances, classes) and embeddings (utterances, width).
 
-    `predict` makes them of clips (n, frames, coefficients), and they are the mean over
-    the pieces of each utterance.
+    `predict` makes them of clips (n, frames, coefficients); an utterance in pieces has
+    the mean of theirs.
     """
-    clips, owner = features.pieces(x)
+    clips, owner = files.pieces(x)
     return [_mean_over_pieces(answer, owner) for answer in predict(clips)]
 
 
@@ -65,13 +70,14 @@ class Network:
     """A network and its optimiser, compiled once and used for every fold of a run.
 
     `assign`, `state`, `train_epoch` and `answer` are for a list of folds, here of a
-    single one, as those of `together.Networks` are.
+    single one; those of `together.Networks`, the `engine` on JAX, are for several.
     """
 
-    def __init__(self, settings: Mapping[str, Any], shape: tuple, classes: int) -> None:
-        name, options = settings["model"], settings["model_options"]
-        build = functools.partial(models.build_model, name, shape, classes, **options)
-        self.build, self.model = build, build()
+    def __init__(self, settings: Mapping[str, Any], data: FeatureSet) -> None:
+        shape = settings["model"], data.x.shape[-2:], len(data.label_names)
+        options = settings["model_options"]
+        self.build = functools.partial(models.build_model, *shape, **options)
+        self.model = self.build()
         self.batch_size = settings["batch_size"]
         both = [self.model.output, self.model.get_layer("embedding").output]
         self.answering = keras.Model(self.model.input, both)
@@ -83,18 +89,28 @@ class Network:
             ema_momentum=settings["weight_average"],
         )
         self.optimizer.build(self.model.trainable_variables)
-        self.variables = _variables(self.model) + self.optimizer.variables
+        weights = self.model.trainable_variables + self.model.non_trainable_variables
+        self.variables = weights + self.optimizer.variables
         self.unused = [variable.numpy() for variable in self.optimizer.variables]
-        on_jax = keras.backend.backend() == "jax"
-        compiled = models.SYSTEMS[name].fused and not on_jax and has_xla()
-        self.answering.jit_compile = compiled or on_jax
-        self.engine = together.Networks(self) if on_jax else self
-        self.step = None if on_jax else self._tensorflow_step(compiled)
+        if keras.backend.backend() == "jax":
+            from lib import together
 
-    def draw(self, seed: int) -> State:
+            self.answering.jit_compile = True
+            self.engine = together.Networks(self)
+        else:
+            compiled = models.SYSTEMS[settings["model"]].fused and has_xla()
+            self.answering.jit_compile = compiled
+            self.engine, self.step = self, self._tensorflow_step(compiled)
+
+    def draw(self, seed: int, fold: int) -> State:
         """Return the state of an untrained network, its weights drawn with a seed."""
-        keras.utils.set_random_seed(seed)
-        return [variable.numpy() for variable in _variables(self.build())] + self.unused
+        # All that Keras draws follows from here; TensorFlow's own seed would make it
+        # lay out the compiled step anew.
+        mixed = np.random.SeedSequence([seed, fold]).generate_state(1)[0]
+        random.seed(int(mixed) % 2**31)
+        model = self.build()
+        drawn = model.trainable_variables + model.non_trainable_variables
+        return [variable.numpy() for variable in drawn] + self.unused
 
     def state(self, fold: int = 0) -> State:
         return [variable.numpy() for variable in self.variables]
@@ -149,14 +165,14 @@ class Network:
             self.optimizer.apply(gradients, variables)
             return loss, probabilities
 
-        # Traced for whole batches, and once more for last ones of any other size.
+        # Traced once, for batches of any size.
+        shapes = self.model.input_shape, self.model.output_shape
         return tensorflow.function(
-            step, jit_compile=compiled, reduce_retracing=True, autograph=False
+            step,
+            input_signature=[tensorflow.TensorSpec(shape) for shape in shapes],
+            jit_compile=compiled,
+            autograph=False,
         )
-
-
-def _variables(model: keras.Model) -> list[keras.Variable]:
-    return model.trainable_variables + model.non_trainable_variables
 
 
 @dataclasses.dataclass
@@ -176,9 +192,7 @@ class FoldTraining:
     best: State = ()  # the state after that epoch
 
     def __post_init__(self) -> None:
-        settings, number = self.plan.settings, self.fold.number
-        self.name = f"seed {settings['seed']}, fold {number}"  # for a user
-        # What chooses the epoch: "last", "validation" or "test".
+        settings = self.plan.settings
         self.chosen_on = PROTOCOLS[settings["protocol"]].chosen_on
         # What a file belongs to: the run, and the rows of the fold.
         self.owner = f"{self.folders.run_id} {config.digest(self.fold.parts())}"
@@ -233,10 +247,10 @@ class FoldTraining:
     def next_epoch(self) -> tuple[float, np.random.Generator]:
         """Return the next learning rate and random numbers, the same after a cut."""
         settings, epoch = self.plan.settings, self.epoch + 1
-        schedule = SCHEDULES[settings["schedule"]](**settings["schedule_options"])
-        rate = settings["learning_rate"] * schedule(epoch, self.history)
+        schedule = losses.SCHEDULES[settings["schedule"]]
+        share = schedule(**settings["schedule_options"])(epoch, self.history)
         key = [settings["seed"], self.fold.number, epoch]
-        return rate, np.random.default_rng(key)
+        return settings["learning_rate"] * share, np.random.default_rng(key)
 
     def add(self, row: Metrics, seconds: float, report: Report, said=None) -> bool:
         """Count an epoch; tell whether what it `said` of validation is the best."""
@@ -272,7 +286,7 @@ class FoldTraining:
 
     def save(self, state: State) -> None:
         """Write a checkpoint: all that the next epoch needs."""
-        arrays = {f"{n}": value for n, value in enumerate([*state, *self.best])}
+        arrays = {f"{place}": value for place, value in enumerate([*state, *self.best])}
         names = ("epoch", "seconds", "history", "best_epoch", "best_score")
         rest = {name: getattr(self, name) for name in names}
         self.write(self.folders.checkpoint(self.fold.number), arrays, **rest)
@@ -284,21 +298,18 @@ class FoldTraining:
         files.write_text(self.folders.curves(self.fold.number), text)
         self.events.flush()
 
-    def finish(self, network: Network, state: State) -> dict[str, Any]:
-        """Test and save the best epoch, or the last one where none is chosen."""
-        network.assign([state], average=True)
-        if self.best and self.best_epoch != self.epoch:
-            last = self.folders.last_weights(self.fold.number)
-            _save_model(network.model.save_weights, last)
-            network.assign([self.best], average=True)
-        return self.conclude(network.model, network.predict)
-
-    def conclude(self, model: Any, predict: Callable) -> dict[str, Any]:
-        """Write the model, then the outcome: the fold is done from then on."""
+    def finish(self, model: Any, predict: Callable) -> dict[str, Any]:
+        """Test and save the model: the fold is done when its outcome is written."""
         number, test = self.fold.number, self.fold.test
         self.save_curves()
         self.events.close()
-        _save_model(functools.partial(models.save, model), self.folders.model(number))
+        target = self.folders.model(number)
+        # Saved elsewhere, then copied: HDF5 ends the process where a disk is full.
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / target.name
+            models.save(model, made)
+            with files.atomic_path(target) as temporary:
+                shutil.copyfile(made, temporary)
         probabilities, embeddings = predict_utterances(predict, self.data.x[test])
         arrays = {"rows": test, "probabilities": probabilities}
         arrays["embeddings"] = embeddings
@@ -313,21 +324,12 @@ class FoldTraining:
         return arrays | rest
 
 
-def _save_model(save: Callable[[Path], None], target: Path) -> None:
-    """Save elsewhere, then copy: HDF5 ends the whole process where a disk is full."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / target.name
-        save(made)
-        with files.atomic_path(target) as temporary:
-            shutil.copyfile(made, temporary)
-
-
 def _corpus(plan: Plan, data: FeatureSet) -> tuple[np.ndarray, ...]:
     """Return all clips, altered copies last, the row of each, and which are copies."""
-    clips, owner = features.pieces(data.x)
+    clips, owner = files.pieces(data.x)
     count = len(owner)
-    if plan.augmentation.copies is not None:
-        more, of = features.pieces(plan.augmentation.copies)
+    if plan.copies is not None:
+        more, of = files.pieces(plan.copies)
         clips, owner = np.concatenate([clips, more]), np.concatenate([owner, of])
     return clips, owner, np.arange(len(owner)) >= count
 
@@ -341,13 +343,14 @@ def train_folds(
     """
     engine, plan, data = network.engine, trainings[0].plan, trainings[0].data
     corpus, owner, copied = _corpus(plan, data)
-    options, smoothing = plan.settings["loss_options"], plan.settings["label_smoothing"]
-    smoothing = losses.effective_smoothing(smoothing, options)
-    y = data.y[owner]
+    y, smoothing = data.y[owner], plan.settings["label_smoothing"]
+    if plan.settings["loss_options"].get("smooth_twice"):
+        smoothing = 1 - (1 - smoothing) ** 2
     labels = losses.smoothed_labels(y, len(data.label_names), smoothing)
-    inside = [np.flatnonzero(np.isin(owner, t.fold.train)) for t in trainings]
+    inside = [np.flatnonzero(np.isin(owner, one.fold.train)) for one in trainings]
     judging = [
-        np.flatnonzero(np.isin(owner, t.fold.validation) & ~copied) for t in trainings
+        np.flatnonzero(np.isin(owner, one.fold.validation) & ~copied)
+        for one in trainings
     ]
     engine.assign([training.begin(report) for training in trainings])
     saved_at = time.monotonic()
@@ -355,15 +358,16 @@ def train_folds(
         begun, clips = time.monotonic(), corpus
         # Folds that a cut has left behind catch up first.
         behind = min(training.epoch for training in still)
-        active = [t.epoch == behind and not t.ended() for t in trainings]
-        rates, randoms = zip(*(t.next_epoch() for t in trainings), strict=True)
+        active = [one.epoch == behind and not one.ended() for one in trainings]
+        rates, randoms = zip(*(one.next_epoch() for one in trainings), strict=True)
         orders = [
             random.permutation(rows)[: len(rows) * trains]
             for random, rows, trains in zip(randoms, inside, active, strict=True)
         ]
-        if cepstrum := plan.augmentation.cepstrum:  # one fold at a time
+        if plan.settings["augmentation"] == "cepstrum":  # one fold at a time
             clips, rows = corpus.copy(), inside[0]
-            clips[rows] = augment.augment_cepstra(corpus[rows], randoms[0], **cepstrum)
+            options = plan.settings["augmentation_options"]
+            clips[rows] = augment.augment_cepstra(corpus[rows], randoms[0], **options)
         found = engine.train_epoch(clips, labels, orders, rates)
         answers = [None] * len(trainings)
         if trainings[0].chosen_on != "last":
@@ -379,7 +383,11 @@ def train_folds(
             for place, training in enumerate(trainings):
                 training.save(engine.state(place))
             saved_at = time.monotonic()
-    return [t.finish(network, engine.state(place)) for place, t in enumerate(trainings)]
+    outcomes, last = [], [engine.state(place) for place in range(len(trainings))]
+    for training, state in zip(trainings, last, strict=True):
+        network.assign([training.best or state], average=True)
+        outcomes.append(training.finish(network.model, network.predict))
+    return outcomes
 
 
 def fit_fold(training: FoldTraining, report: Report) -> dict[str, Any]:
@@ -388,9 +396,10 @@ def fit_fold(training: FoldTraining, report: Report) -> dict[str, Any]:
     begun = time.monotonic()
     clips, owner, _ = _corpus(training.plan, data)
     inside = np.isin(owner, fold.train)
-    y, classes = data.y[owner[inside]], len(data.label_names)
+    shape, classes = clips.shape[1:], len(data.label_names)
     options = settings["model_options"]
-    model = models.fit(settings["model"], clips[inside], y, classes, **options)
+    model = models.build_model(settings["model"], shape, classes, **options)
+    model.fit(clips[inside], data.y[owner[inside]])
     seconds, row = time.monotonic() - begun, {}
     predict = functools.partial(models.predict, model)
     for prefix, part in (("", fold.train), ("val_", fold.validation)):
@@ -399,4 +408,4 @@ def fit_fold(training: FoldTraining, report: Report) -> dict[str, Any]:
             row |= scored(data.y[part], probabilities, prefix)
     training.begin(report)
     training.add(row, seconds, report)
-    return training.conclude(model, predict)
+    return training.finish(model, predict)

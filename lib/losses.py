@@ -1,21 +1,26 @@
-"""What training minimises, where Keras lacks it."""
+"""What training minimises, where Keras lacks it, and how the learning rate changes.
 
-from __future__ import annotations
+A loss is a function of soft labels and probabilities, (batch, classes), to (batch,). A
+schedule is one of the epoch and the metrics of the epochs before it to the share of the
+learning rate: training that was cut off goes on with the rate it would have had.
+"""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import keras
 import numpy as np
 from keras import ops
-from pydantic import Field
+from pydantic import Field, validate_call
 
 from lib import config
-from lib.schedules import checked
 
-Loss = Callable[..., Any]  # of labels and probabilities, (batch, classes), to (batch,)
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+Factor = Annotated[float, Field(gt=0, le=1)]
+Epochs = Annotated[int, Field(ge=1)]
+checked = validate_call(config={"strict": True})
 
 
 def smoothed_labels(y: np.ndarray, num_classes: int, smoothing: float) -> np.ndarray:
@@ -24,7 +29,7 @@ def smoothed_labels(y: np.ndarray, num_classes: int, smoothing: float) -> np.nda
     return one_hot * np.float32(1 - smoothing) + np.float32(smoothing / num_classes)
 
 
-def cross_entropy() -> Loss:
+def cross_entropy() -> Callable:
     """Return -sum_k q_k log p_k of soft labels q."""
     return keras.losses.categorical_crossentropy
 
@@ -34,11 +39,11 @@ def focal(
     gamma: Weight = 2.0,
     alpha: Annotated[float, Field(ge=1e-6)] = 0.25,
     smooth_twice: bool = False,
-) -> Loss:
+) -> Callable:
     """Return alpha (1 - p_t)^gamma CE(q, p) with p_t = sum_k q_k p_k.
 
-    Lin et al. 2017, with the soft labels of the modified TIM-Net's report; with hard
-    labels and alpha 1 it is Light-SERNet's. `smooth_twice`: see `effective_smoothing`.
+    Lin et al. 2017, with the soft labels of the modified TIM-Net's report, whose code
+    smooths them twice (`smooth_twice`); with hard labels and alpha 1, Light-SERNet's.
     """
 
     def loss(labels, probabilities):
@@ -53,7 +58,7 @@ def focal(
 @checked
 def margin(
     present: Share = 0.9, absent: Share = 0.1, absent_weight: Weight = 0.5
-) -> Loss:
+) -> Callable:
     """Return the margin loss of capsules (Sabour et al. 2017, equation 4)."""
 
     def loss(labels, probabilities):
@@ -68,13 +73,75 @@ def margin(
 LOSSES = {"cross_entropy": cross_entropy, "focal": focal, "margin": margin}
 
 
-def resolved_options(name: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a loss, the defaults filled in."""
-    return config.with_defaults(f"loss '{name}'", LOSSES[name], chosen)
+def constant() -> Callable:
+    """Leave the learning rate alone."""
+    return lambda epoch, history: 1.0
 
 
-def effective_smoothing(smoothing: float, options: Mapping[str, Any]) -> float:
-    """Return the smoothing of the labels that training sees."""
-    # The modified TIM-Net's code smooths labels that are smoothed already.
-    twice = options.get("smooth_twice")
-    return 1.0 - (1.0 - smoothing) ** 2 if twice else smoothing
+@checked
+def step(
+    factor: Factor = 0.8607079764250578, start: Epochs = 61, every: Epochs = 20
+) -> Callable:
+    """Multiply by a factor at epoch `start` and `every` so often."""
+    # Light-SERNet's: exp(-0.15) at its epochs 60, 80, ..., which it counts from 0.
+    return lambda epoch, history: factor ** max(0, 1 + (epoch - start) // every)
+
+
+@checked
+def exponential(factor: Factor = 0.9) -> Callable:
+    """Multiply by a factor after every epoch."""
+    return lambda epoch, history: factor ** (epoch - 1)
+
+
+@checked
+def plateau(factor: Factor = 0.25, patience: Epochs = 5) -> Callable:
+    """Multiply by a factor after more than `patience` epochs without a better loss."""
+
+    # PyTorch's ReduceLROnPlateau, as CkTIM-net uses it.
+    def share(epoch: int, history: Sequence[Mapping[str, float]]) -> float:
+        best, waited, drops = math.inf, 0, 0
+        for row in history:
+            loss = row.get("val_loss", row["loss"])
+            if loss < best * (1 - 1e-4):
+                best, waited = loss, 0
+            elif waited == patience:
+                drops, waited = drops + 1, 0
+            else:
+                waited += 1
+        return factor**drops
+
+    return share
+
+
+@checked
+def cosine(epochs: Epochs = 100, warm_up: Epochs = 5, floor: Factor = 0.01) -> Callable:
+    """Rise in a line (Goyal et al. 2017, section 2.2), then fall as half a cosine.
+
+    It ends at `floor` (Loshchilov and Hutter, "SGDR", 2017, equation 5, no restarts).
+    """
+    if warm_up >= epochs:
+        raise ValueError(
+            f"schedule_options: warm_up is {warm_up}, but the schedule has {epochs} "
+            "epochs; give a smaller warm_up"
+        )
+
+    def share(epoch: int, history: object) -> float:
+        passed = min((epoch - warm_up) / (epochs - warm_up), 1.0)
+        wave = floor + (1 - floor) * (1 + math.cos(math.pi * passed)) / 2
+        return epoch / warm_up if epoch <= warm_up else wave
+
+    return share
+
+
+_MADE = (constant, step, exponential, plateau, cosine)
+SCHEDULES = {made.__name__: made for made in _MADE}
+
+
+def resolved(
+    kind: str, name: str, chosen: Mapping[str, Any], epochs: int = 0
+) -> dict[str, Any]:
+    """Return the options of a "loss", or of a "schedule" for so many epochs."""
+    if name == "cosine":
+        chosen = {"epochs": epochs, **chosen}
+    made = LOSSES[name] if kind == "loss" else SCHEDULES[name]
+    return config.with_defaults(f"{kind} '{name}'", made, chosen)

@@ -1,23 +1,19 @@
-"""Scores, intervals, paired tests, calibration and neighbourhoods, on plain arrays.
+"""Scores, intervals, paired tests and calibration, on plain arrays.
 
 Labels are indices; speakers "" where unknown; scores and p-values lie in [0, 1].
 """
-
-from __future__ import annotations
 
 from collections import namedtuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.metrics import precision_recall_fscore_support
-from sklearn.neighbors import NearestNeighbors
-from sklearn.utils import check_consistent_length
 
 SCORES = ("uar", "war", "macro_f1")
 FEW_SPEAKERS = 8  # with fewer, percentiles of a bootstrap over speakers mislead
 EXACT_SPEAKERS = 24  # 2**23 sums fit in memory; with more, signs are drawn
 RANDOM_FLIPS = 100_000
+LEVEL = 0.95  # coverage of the intervals
 
 
 def scores(y_true, y_pred) -> dict[str, float]:
@@ -49,36 +45,12 @@ def confusion(y_true, y_pred, num_classes: int = 0) -> np.ndarray:
     return cells.reshape(classes, classes)
 
 
-def per_class(y_true, y_pred, label_names) -> pd.DataFrame:
-    """Return precision, recall, f1 and support by label; NaN where undefined."""
-    confusion(y_true, y_pred, len(label_names))  # refuses labels without a name
-    columns = precision_recall_fscore_support(
-        y_true, y_pred, labels=range(len(label_names)), zero_division=np.nan
-    )
-    table = pd.DataFrame(columns, ["precision", "recall", "f1", "support"], label_names)
-    return table.T.rename_axis("label").astype({"support": int})
-
-
-def per_speaker(y_true, y_pred, speaker, sex) -> pd.DataFrame:
-    """Return speaker, sex, n, uar, war, macro_f1: over the classes each one has."""
-    table = per_fold(y_true, y_pred, speaker).rename(columns={"fold": "speaker"})
-    of_speaker = dict(zip(speaker, sex, strict=True))
-    table.insert(1, "sex", table["speaker"].map(of_speaker))
-    return table
-
-
 def per_fold(y_true, y_pred, fold) -> pd.DataFrame:
     """Return fold, n, uar, war, macro_f1 of every test fold."""
     y_true, y_pred, fold = _columns(y_true, y_pred, fold)
     names, n = np.unique(fold, return_counts=True)
     found = [scores(y_true[fold == name], y_pred[fold == name]) for name in names]
     return pd.DataFrame({"fold": names, "n": n}).join(pd.DataFrame(found))
-
-
-def chance(y_true) -> dict[str, float]:
-    """Return the "uar" and "war" of always answering the most frequent class."""
-    shares = pd.Series(*_columns(y_true)).value_counts(normalize=True)
-    return {"uar": 1 / len(shares), "war": float(shares.max())}
 
 
 def _columns(*columns) -> list[np.ndarray]:
@@ -89,28 +61,22 @@ def _columns(*columns) -> list[np.ndarray]:
     return arrays
 
 
-# A percentile interval of the bootstrap over `clusters` units: speakers, or utterances
-# where the speaker of some row is unknown. It is not reliable then, and not with fewer
-# than eight speakers; the note says so.
-Interval = namedtuple("Interval", "low high clusters reliable unit level note")
+# Clusters are speakers, or utterances where the speaker of some row is unknown.
+Interval = namedtuple("Interval", "low high clusters reliable unit note")
 
 
-def interval(
-    y_true, y_pred, speaker, metric="uar", draws=1000, level=0.95, seed=0
-) -> Interval:
-    """Return the bootstrap interval of one of `SCORES` at a coverage `level`.
+def interval(y_true, y_pred, speaker, metric="uar", draws=1000, seed=0) -> Interval:
+    """Return the percentile interval of a bootstrap of one of `SCORES` over speakers.
 
     A draw takes as many speakers as there are, with replacement, and from each as many
     clips as there are: the cells of the confusion matrix, from their multinomial.
     """
-    if metric not in SCORES:
-        raise ValueError(f"unknown metric '{metric}'; one of {list(SCORES)}")
     y_true, y_pred, speaker = _columns(y_true, y_pred, speaker)
     classes = 1 + max(y_true.max(), y_pred.max())
     cell = y_true * classes + y_pred
     counts = _resampled(cell, classes**2, speaker, draws, seed)
-    values = _scores_of_counts(counts.reshape(-1, classes, classes))[metric]
-    return _percentiles(values, speaker, level)
+    found = _scores_of_counts(counts.reshape(-1, classes, classes))
+    return _percentiles(found[metric], speaker)
 
 
 def _resampled(cell, cells: int, speaker, draws: int, seed: int) -> np.ndarray:
@@ -128,29 +94,27 @@ def _resampled(cell, cells: int, speaker, draws: int, seed: int) -> np.ndarray:
     return total
 
 
-def _percentiles(values, speaker, level: float) -> Interval:
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; give a share between 0 and 1, e.g. 0.95")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
+def _percentiles(values, speaker) -> Interval:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
     clusters, unit, why = len(np.unique(speaker)), "speaker", "too few"
     if "" in np.unique(speaker):
         clusters, unit, why = len(speaker), "utterance", "speakers unknown: too narrow"
     reliable = unit == "speaker" and clusters >= FEW_SPEAKERS
     warning = "" if reliable else f" ({why}, indicative only)"
-    note = f"{level:.0%} interval, {clusters} {unit}s resampled{warning}"
-    return Interval(low, high, clusters, reliable, unit, level, note)
+    note = f"{LEVEL:.0%} interval, {clusters} {unit}s resampled{warning}"
+    return Interval(low, high, clusters, reliable, unit, note)
 
 
 def pooled_and_folds(predictions: pd.DataFrame, draws: int = 1000) -> dict:
     """Return the scores of a run, pooled and over folds, as its manifest has them."""
     y_true, y_pred, fold = (predictions[name] for name in ("y_true", "y_pred", "fold"))
-    speaker = predictions["speaker"].fillna("").astype(str).to_numpy(dtype=object)
+    speaker = predictions["speaker"].fillna("")
     pooled = scores(y_true, y_pred)
     for metric in ("uar", "war"):
         found = interval(y_true, y_pred, speaker, metric, draws)
         pooled[f"{metric}_interval"] = [found.low, found.high]
-    basis = ("level", "unit", "clusters", "reliable")
-    pooled["interval"] = {"draws": draws} | {key: getattr(found, key) for key in basis}
+    basis = {key: getattr(found, key) for key in ("unit", "clusters", "reliable")}
+    pooled["interval"] = {"draws": draws, "level": LEVEL} | basis
     folds = per_fold(y_true, y_pred, fold).drop(columns="n")
     spread = folds[list(SCORES)].std().astype(object)
     return {
@@ -161,30 +125,26 @@ def pooled_and_folds(predictions: pd.DataFrame, draws: int = 1000) -> dict:
     }
 
 
-def compare_predictions(first, second, draws=1000, level=0.95, seed=0) -> dict:
+def compare_predictions(first, second, draws=1000, seed=0) -> dict:
     """Compare two systems on the same clips; each is a list of predictions, one a seed.
 
     The difference is of UAR pooled over all clips, with its paired interval; smallest_p
     is the least that so many speakers (0 where unknown) can give; mcnemar_p, as if
     clips were independent, is NaN with several seeds.
     """
-    sides = [
-        [frame.set_index("file").sort_index() for frame in side]
-        for side in (first, second)
-    ]
-    one = sides[0][0]
-    for frame in sides[0] + sides[1]:
+    frames = [frame.set_index("file").sort_index() for frame in [*first, *second]]
+    one = frames[0]
+    for frame in frames:
         odd = one.index.symmetric_difference(frame.index)
-        differ = [n for n in ("y_true", "speaker") if [*one[n]] != [*frame[n]]]
-        for wrong, message in (
-            (frame.index.has_duplicates, "a clip was tested more than once"),
-            (len(odd), f"{len(odd)} clips were tested by one system only: {odd[:1]}"),
-            (differ, f"the two systems disagree about {differ} of a clip"),
-        ):
-            if wrong:
-                raise ValueError(f"{message}; compare runs of the same corpus")
-    right = [[frame["y_pred"] == frame["y_true"] for frame in side] for side in sides]
-    ours, theirs = (np.mean(side, axis=0) for side in right)
+        told = [[*side["y_true"], *side["speaker"]] for side in (one, frame)]
+        if len(odd) or frame.index.has_duplicates or told[0] != told[1]:
+            raise ValueError(
+                f"{len(odd)} clips were tested by one system only, some twice or under "
+                "another label or speaker; compare runs of the same corpus"
+            )
+    right = [frame["y_pred"] == frame["y_true"] for frame in frames]
+    ours = np.mean(right[: len(first)], axis=0)
+    theirs = np.mean(right[len(first) :], axis=0)
     gain = np.round(ours - theirs, 12)  # equal shares made equal
     y_true, speaker = one["y_true"].to_numpy(), one["speaker"].to_numpy()
     # UAR is the mean over classes of correctness, so this is the difference of UAR.
@@ -196,7 +156,7 @@ def compare_predictions(first, second, draws=1000, level=0.95, seed=0) -> dict:
     member = pairs[0][:, None] == np.unique(y_true)  # (cells, classes)
     clips = np.where(counts @ member, counts @ member, np.nan)
     values = np.nanmean((counts * pairs[1]) @ member / clips, axis=1)
-    span = _percentiles(values, speaker, level)
+    span = _percentiles(values, speaker)
     only = [int(np.sum(gain > 0)), int(np.sum(gain < 0))]
     mcnemar = min(1.0, 2 * stats.binom.cdf(min(only), sum(only), 0.5))
     return {
@@ -217,8 +177,6 @@ def sign_flip(differences, seed: int = 0) -> float:
     It is the share of all 2**n sign patterns whose mean is at least as far from zero.
     """
     values = np.asarray(differences, float)
-    if not values.size:
-        raise ValueError("there are no differences to test; give one per speaker")
     observed = abs(values.sum())
     limit = observed - 1e-9 * max(1.0, observed)  # ties in spite of rounding
     if len(values) <= EXACT_SPEAKERS:
@@ -243,11 +201,9 @@ def holm(p_values) -> np.ndarray:
 
 def reliability(y_true, probabilities, bins: int = 15) -> pd.DataFrame:
     """Return low, high, n, confidence and accuracy of bins of equal width."""
-    (y_true,), probabilities = _columns(y_true), np.asarray(probabilities, float)
-    check_consistent_length(y_true, probabilities)
-    confidence = probabilities.max(axis=1)
-    # Softmax in single precision may exceed 1 by a rounding error.
-    if not np.all((confidence > 0) & (confidence <= 1 + 1e-6)):
+    probabilities = np.asarray(probabilities, float)
+    y_true, confidence = _columns(y_true, probabilities.max(axis=1))
+    if confidence.max() > 1 + 1e-6:  # softmax may exceed 1 by a rounding error
         raise ValueError("probabilities must lie between 0 and 1; these do not")
     edges = np.linspace(0, 1, bins + 1)
     place = pd.cut(np.minimum(confidence, 1), edges, labels=False)
@@ -263,27 +219,3 @@ def expected_calibration_error(y_true, probabilities, bins: int = 15) -> float:
     table = reliability(y_true, probabilities, bins)
     gap = (table["accuracy"] - table["confidence"]).abs().fillna(0)
     return float(np.average(gap, weights=table["n"]))
-
-
-def smoothed_label_entropy(num_classes: int, smoothing: float) -> float:
-    """Return the lowest cross-entropy that smoothed labels allow, in nats."""
-    target = np.full(num_classes, smoothing / num_classes)
-    target[0] += 1 - smoothing
-    return float(stats.entropy(target))
-
-
-def neighbourhood_purity(z, labels, neighbours: int = 10) -> float:
-    """Return the mean share of the nearest neighbours that have the label of a row."""
-    z, labels = np.asarray(z), np.asarray(labels)
-    check_consistent_length(z, labels)
-    fitted = NearestNeighbors(n_neighbors=neighbours).fit(z)
-    near = fitted.kneighbors(return_distance=False)  # of the fitted: never itself
-    return float(np.mean(labels[near] == labels[:, None]))
-
-
-def purity_by_chance(labels) -> float:
-    """Return the probability that two different points carry the same label."""
-    n, counts = len(labels), np.unique(labels, return_counts=True)[1]
-    if n < 2:
-        raise ValueError("purity needs two points at least")
-    return float((counts * (counts - 1)).sum() / (n * (n - 1)))

@@ -1,7 +1,5 @@
 """What the TIM-Net authors publish: arrays of features, and weights."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import pickle
@@ -11,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lib import corpora, features, files
+from lib import corpora, features, files, models
 from lib.corpora.check import expected_utterances
 
 # What NumPy 1 and 2 need to read a pickled dictionary of arrays.
@@ -31,29 +29,19 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_official(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the authors' features without running code that they might hold.
-
-    Returns:
-        x, float32, (n, frames, coefficients), and y, one-hot rows (n, classes).
-    """
+    """Read x, float32, (n, frames, coefficients), and one-hot y; run no code in it."""
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no official features at {path}; they are linked from the TIM-Net page"
-        )
+        raise FileNotFoundError(f"no official features at {path}; see TIM-Net's page")
     try:
         with open(path, "rb") as file:
             np.lib.format.read_magic(file)
             if not np.lib.format.read_array_header_1_0(file)[2].hasobject:
                 raise ValueError("it holds a plain array, not the authors' dictionary")
-            content = _ArraysOnly(file).load()
-        content = content.item() if isinstance(content, np.ndarray) else content
+            content = _ArraysOnly(file).load().item()
         x, y = np.asarray(content["x"]), np.asarray(content["y"])
         plain = x.dtype.kind == "f" and y.dtype.kind in "fiu"
         if not plain or x.ndim != 3 or y.ndim != 2 or len(x) != len(y):
-            raise ValueError(
-                f"x {x.shape} {x.dtype} and y {y.shape} {y.dtype} are not "
-                "(n, frames, coefficients) and one-hot (n, classes)"
-            )
+            raise ValueError(f"x {x.shape} {x.dtype} and y {y.shape} are not features")
     except Exception as error:  # there is nothing that a wrong pickle cannot raise
         raise ValueError(f"{path} is refused: {error}") from error
     return x.astype(np.float32), y
@@ -61,7 +49,7 @@ def read_official(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def adopt_official(
     source: Path | str, corpus: corpora.Corpus, audio: Path, folder: Path
-) -> tuple[Path, features.FeatureSet]:
+) -> files.FeatureSet:
     """Import the authors' `<DATA>.npy` as `folder/<CORPUS>-timnet_official.npz`.
 
     Its rows are the clips of the release, where it is known by name; else those in the
@@ -72,38 +60,30 @@ def adopt_official(
     counts = one_hot.astype(bool).sum(axis=0).tolist()
     expected = [corpus.counts[label] for label in corpus.labels]
     if counts != expected:
-        raise ValueError(
-            f"{path} holds {counts} clips per class, {corpus.name} has {expected} "
-            f"({', '.join(corpus.labels)}); is it another corpus's file?"
-        )
+        own = f"{corpus.name} has {expected}"
+        raise ValueError(f"{path} holds {counts} clips per class, {own}")
     labels = [corpus.labels[index] for index in one_hot.argmax(axis=1)]
-    clips = corpora.find(corpus, audio)[0] if audio.is_dir() else []
+    clips, _ = corpora.find(corpus, audio)
     if release := expected_utterances(corpus):
         here = {clip.key: clip for clip in clips}
-        for key in release.keys() - here.keys():
-            name = f"{key}.wav"
-            lacking = dataclasses.replace(release[key], path=audio / name, file=name)
-            here[key] = lacking
+        for key, clip in release.items():
+            here.setdefault(key, dataclasses.replace(clip, file=f"{key}.wav"))
         clips = corpora.official_order(corpus, [here[key] for key in release])
     elif not clips:
-        names = [f"row_{row:05d}" for row in range(len(x))]
-        pairs = zip(names, labels, strict=True)
-        clips = [corpora.Clip(path, name, label, "") for name, label in pairs]
+        rows = enumerate(labels)
+        clips = [corpora.Clip(path, f"row_{row:05d}", label, "") for row, label in rows]
     if [clip.label for clip in clips] != labels:
         raise ValueError(f"{path}: its labels are not those of the {corpus.name} files")
     sha256 = files.sha256_file(path)
     about = {
+        "features": features.OFFICIAL,
         "settings": None,
         "hop_seconds": features.PRESETS["timnet"].hop_seconds,
         "clip_samples": corpus.clip_samples,
-        "failed": {},
-        "versions": {},
         "source_sha256": sha256,
         "data_sha256": features.data_hash(clips, [sha256] * len(clips)),
     }
-    made = features.assembled(corpus, features.OFFICIAL, clips, x, about)
-    target = features.feature_path(folder, corpus.name, features.OFFICIAL)
-    return target, features.save(target, made)
+    return features.write(folder, corpus, clips, x, about)
 
 
 def fold_files(folder: Path, folds: int) -> list[Path]:
@@ -113,41 +93,27 @@ def fold_files(folder: Path, folds: int) -> list[Path]:
         pattern = f"*-fold_weights_best_{fold}.hdf5"
         matches = sorted(folder.glob(pattern))
         if len(matches) != 1:
-            raise FileNotFoundError(
-                f"weights_dir: {len(matches)} files match {pattern} in {folder}; one "
-                f"weight file is needed for each of {folds} folds. Set `folds` to the "
-                "number of files, or point to the right folder."
-            )
+            fault = f"{len(matches)} files, not one, match {pattern} in {folder}"
+            raise FileNotFoundError(f"{fault}; set `folds` or `weights_dir`")
         found += matches
     return found
 
 
 def load_weights(path: Path, input_shape: tuple, num_classes: int):
-    """Return the TIM-Net that the authors' HDF5 file describes, with its weights.
-
-    Args:
-        path: The file.
-        input_shape: (frames, coefficients) of the clips to classify.
-        num_classes: Number of classes the corpus has.
-    """
-    from lib import models  # only here: it takes seconds
-
+    """Return the TIM-Net of the authors' HDF5 file for clips (frames, coefficients)."""
     theirs = _layers_by_creation(path)
     convolutions, blocks = theirs["conv1d"], len(theirs["conv1d"]) // 4
     found = [len(theirs[kind]) for kind in _KINDS]
     if found != [4 * blocks + 2, 4 * blocks, 1, 1] or not blocks:
         raise ValueError(f"{path} is not a TIM-Net: of {_KINDS} it has {found}")
-    coefficients, classes = convolutions[0][0].shape[1], theirs["dense"][0][1].size
-    if (coefficients, classes) != (input_shape[-1], num_classes):
-        raise ValueError(
-            f"{path} was trained on {coefficients} coefficients and {classes} classes; "
-            f"the corpus has {input_shape[-1]} and {num_classes}. Are corpus, features "
-            "and weights_dir the same corpus's?"
-        )
+    known = convolutions[0][0].shape[1], theirs["dense"][0][1].size
+    if known != (input_shape[-1], num_classes):
+        ours = f"the corpus has {(input_shape[-1], num_classes)}"
+        raise ValueError(f"{path} has {known} coefficients and classes, {ours}")
     kernel_size, _, filters = convolutions[2][0].shape
     sizes = {"filters": filters, "kernel_size": kernel_size, "dilations": blocks}
-    shape = (None, coefficients)
-    model = models.build_model("timnet", shape, classes, dropout=0.0, **sizes)
+    shape = (None, input_shape[-1])
+    model = models.build_model("timnet", shape, num_classes, dropout=0.0, **sizes)
     # Theirs were created in this order: the input convolutions of both directions; for
     # every block forward sub-block 1 and 2, then backward sub-block 1 and 2.
     sides = ("forward", "backward")
@@ -159,27 +125,21 @@ def load_weights(path: Path, input_shape: tuple, num_classes: int):
     ours += [model.get_layer("fusion"), model.get_layer("probabilities")]
     arrays = itertools.chain.from_iterable(theirs[kind] for kind in _KINDS)
     for layer, values in zip(ours, arrays, strict=True):
-        # Keras 2 and 3 list the arrays of a layer in the same order.
-        for variable, value in zip(layer.weights, values, strict=True):
-            if value.shape != variable.shape:
-                raise ValueError(f"{path}: {value.shape} for {variable.path}")
-            variable.assign(value)
+        layer.set_weights(values)  # Keras 2 and 3 list them in the same order
     return model
 
 
 def _layers_by_creation(path: Path) -> dict[str, list[list[np.ndarray]]]:
     """Return the arrays of every layer by kind, in the order of creation."""
-    # Layers are numbered by it. All folds of a run shared one session, so the numbers
-    # go on from file to file: only their order inside a file means anything.
+    # Their numbers go on from fold to fold: only the order inside a file has a meaning.
     found = {kind: {} for kind in _KINDS}
     try:
         with h5py.File(path, "r") as file:
             for name in file.attrs["layer_names"].astype(str):
-                weights = file[name].attrs["weight_names"]
+                layer, weights = file[name], file[name].attrs["weight_names"]
                 kind, number = re.fullmatch(r"(.+?)_?(\d*)", name).groups()
                 if len(weights):
-                    arrays = [file[name][weight][()] for weight in weights]
-                    found[kind][int(number or 0)] = arrays
+                    found[kind][int(number or 0)] = [layer[key][()] for key in weights]
     except (OSError, KeyError) as error:
         raise ValueError(f"{path} is not an official weight file: {error}") from error
     return {kind: [of[number] for number in sorted(of)] for kind, of in found.items()}

@@ -1,13 +1,9 @@
-"""Figures that are drawn more than once: data and an axis in, the axis out.
+"""Figures that are drawn more than once: data in, the axis of a new figure out.
 
-Every figure takes `ax=None` (a new figure of its own size) and `title=""`. Scores are
-shares (0 to 1), shown in per cent. An emotion has the same colour in every figure.
+Scores are shares (0 to 1), shown in per cent. An emotion keeps its colour.
 """
 
-from __future__ import annotations
-
 import functools
-import logging
 import textwrap
 import warnings
 import zlib
@@ -22,14 +18,11 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
-from natsort import natsorted
 
-Ax = Axes | None
 INK = "#333333"
 FAINT = "#8C8C8C"
 BLUE = "#3B6FA0"
 ORANGE = "#D9822B"
-
 _FILE = Path(__file__).parent / "data" / "emotions.yaml"
 _EMOTIONS = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
 EMOTION_COLOURS: Mapping[str, str] = _EMOTIONS["colours"]
@@ -64,14 +57,6 @@ def emotion_colours(names: Iterable[str]) -> dict[str, str]:
     return colours
 
 
-def speaker_colours(names: Iterable[str]) -> dict[str, str]:
-    """Return a colour for every speaker of a corpus."""
-    ordered = natsorted(set(map(str, names)))
-    few = len(ordered) <= len(_FURTHER)
-    palette = _FURTHER if few else sns.husl_palette(len(ordered), l=0.55).as_hex()
-    return dict(zip(ordered, palette, strict=False))
-
-
 def finish(ax: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
     """Set title and axis labels, draw all text as it is written, return the axis."""
     # A saved figure would cut off a long title.
@@ -95,11 +80,7 @@ def _add_fonts(texts: Sequence[Text]) -> None:
     missing = {ord(letter) for text in texts for letter in text.get_text()} - {10}
     families = list(plt.rcParams["font.family"])
     missing = missing.difference(*map(_letters_of, families))
-    if not missing:
-        return
-    # It tells of every family that has no bold type.
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    for family in sorted({font.name for font in fontManager.ttflist}):
+    for family in fontManager.get_font_names() if missing else ():
         # The last resort has a box for every letter.
         if missing & _letters_of(family) and "Last Resort" not in family:
             families.append(family)
@@ -109,46 +90,23 @@ def _add_fonts(texts: Sequence[Text]) -> None:
         text.set_fontfamily(families)
     if missing:
         warnings.warn(
-            f"No installed font has the letters {' '.join(map(chr, sorted(missing)))}, "
-            "so figures show boxes for them. Install the Noto fonts (for Chinese, "
-            "Japanese and Korean Noto Sans CJK), then restart the notebook.",
+            f"No installed font has the letters {' '.join(map(chr, sorted(missing)))}; "
+            "install the Noto fonts (Noto Sans CJK for Chinese, Japanese and Korean).",
             stacklevel=3,
         )
 
 
 @functools.cache
 def _letters_of(family: str) -> frozenset[int]:
-    """Return the letters that a font has in normal and in bold type."""
-    kinds = [FontProperties(family=[family], weight=one) for one in ("normal", "bold")]
-    try:
-        normal, bold = (set(get_font(findfont(one)).get_charmap()) for one in kinds)
-    except (OSError, RuntimeError):  # a kind of font that cannot be drawn
-        return frozenset()
-    return frozenset(normal & bold)
+    path = findfont(FontProperties(family=[family]))
+    return frozenset(get_font(path).get_charmap())
 
 
-def _axis(ax: Ax, width: float = 8, height: float = 3.5) -> Axes:
-    """Return the axis given, or that of a new figure of a size in inches."""
-    return ax or plt.subplots(figsize=(width, height), layout="constrained")[1]
-
-
-def waveform(
-    samples: np.ndarray, sample_rate: int, *, ax: Ax = None, title: str = ""
-) -> Axes:
-    """Draw mono samples (n,), full scale ±1, over time; the rate is in Hz."""
-    ax = _axis(ax, height=2.2)
-    ax.plot(np.arange(len(samples)) / sample_rate, samples, color=BLUE, linewidth=0.6)
-    ax.set_xlim(0, len(samples) / sample_rate)
-    return finish(ax, title, "time (s)", "amplitude\n(full scale = 1)")
-
-
-def mel_spectrogram(
-    mel: np.ndarray, settings, *, ax: Ax = None, title: str = ""
-) -> Axes:
+def mel_spectrogram(mel, settings, *, title: str = "") -> Axes:
     """Draw what `features.mel_spectrogram` returned for the front end `settings`."""
     import librosa  # slow to import, and needed by this figure alone
 
-    ax = _axis(ax)
+    ax = plt.subplots()[1]
     half = (settings.mel_rate or settings.sample_rate) / 2
     image = librosa.display.specshow(
         librosa.power_to_db(mel ** (2 / settings.power), ref=np.max),
@@ -168,15 +126,10 @@ def mel_spectrogram(
 
 
 def probabilities(
-    label_names: Sequence[str],
-    p: Sequence[float],
-    *,
-    true_label: str = "",
-    ax: Ax = None,
-    title: str = "",
+    label_names: Sequence[str], p, *, true_label: str = "", title: str = ""
 ) -> Axes:
     """Draw the probability (classes,) of every emotion, and mark the true one."""
-    ax = _axis(ax, width=6, height=0.9 + 0.26 * len(label_names))
+    ax = plt.subplots(figsize=(6, 0.9 + 0.26 * len(label_names)))[1]
     names = [f"{name} (true)" if name == true_label else name for name in label_names]
     colours = emotion_colours(label_names)
     bars = ax.barh(range(len(p)), p, color=[colours[str(one)] for one in label_names])
@@ -186,43 +139,6 @@ def probabilities(
     ax.set_xlim(0, 1.08)
     ax.xaxis.set_major_formatter("{x:.0%}")
     return finish(ax, title, "probability")
-
-
-def training_curves(
-    history: pd.DataFrame,
-    metric: str = "loss",
-    *,
-    chosen: Mapping[int, int] | None = None,
-    ax: Ax = None,
-    title: str = "",
-) -> Axes:
-    """Draw "loss", "accuracy" or "uar" over the epochs: folds thin, their mean bold.
-
-    `history` has the columns fold, epoch, the metric and, where there is validation,
-    val_<metric>. The epoch `chosen` of each fold is marked on the last curve.
-    """
-    ax = _axis(ax)
-    sides = [("training", metric, BLUE, "-")]
-    if f"val_{metric}" in history and history[f"val_{metric}"].notna().any():
-        sides.append(("validation", f"val_{metric}", ORANGE, "--"))
-    for name, column, colour, line in sides:
-        wide = history.pivot(index="epoch", columns="fold", values=column)
-        if wide.shape[1] > 1:
-            ax.plot(wide, color=colour, linestyle=line, linewidth=0.6, alpha=0.45)
-        # Where a fold has ended, a mean would be that of the others.
-        mean = wide.mean(axis=1, skipna=False).dropna()
-        ax.plot(mean, color=colour, linestyle=line, linewidth=2.2, label=name)
-    if chosen:
-        y = [wide.loc[epoch, fold] for fold, epoch in chosen.items()]
-        looks = {"facecolor": "white", "edgecolor": colour, "zorder": 5}
-        ax.scatter(list(chosen.values()), y, 30, label="chosen epoch", **looks)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set_ylim(0, None if metric == "loss" else 1.02)
-    if metric != "loss":
-        ax.yaxis.set_major_formatter("{x:.0%}")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    units = {"loss": "loss (nats)", "accuracy": "WAR (accuracy)", "uar": "UAR"}
-    return finish(ax, title, "epoch", units.get(metric, metric))
 
 
 def intervals(
@@ -236,7 +152,6 @@ def intervals(
     legend: Sequence[str] = (),
     mark: float | None = None,
     signed: bool = False,
-    ax: Ax = None,
     title: str = "",
 ) -> Axes:
     """Draw a row for every point with its interval, under the heading of its group.
@@ -251,31 +166,34 @@ def intervals(
         parts += [pd.DataFrame({label: [name], "heading": [True]}), part]
     rows = pd.concat(parts, ignore_index=True)
     rows = rows.reindex(columns=rows.columns.union(["low", "high", "reliable"]))
-    ax = _axis(ax, height=min(12.0, 1.2 + 0.28 * len(rows)))
-    points, low, high = 100 * rows[[value, "low", "high"]].to_numpy(float).T
+    rows[["point", "low", "high"]] = 100 * rows[[value, "low", "high"]].astype(float)
+    heading = rows["heading"].isin([True])
+    empty = rows[hollow or "heading"].isin([True])
+    ax = plt.subplots(figsize=(8, min(12.0, 1.2 + 0.28 * len(rows))))[1]
     names = [*legend, None, None, None]
-    headings = rows["heading"].isin([True]).to_numpy(bool)
-    empty = rows[hollow or "heading"].isin([True]).to_numpy(bool) & ~headings
-    lines = np.where(rows["reliable"].isin([False]), ":", "-")
-    for place, kind in enumerate((~empty & ~headings, empty)):
-        if not kind.any():
+    for part, colour, face, name in (
+        (rows[~heading & ~empty], BLUE, BLUE, names[0]),
+        (rows[~heading & empty], ORANGE, "white", names[1]),
+    ):
+        if part.empty:
             continue
-        y, colour = rows.index[kind], (BLUE, ORANGE)[place]
-        ax.hlines(y, low[kind], high[kind], colour, lines[kind], linewidth=2)
-        looks = {"color": colour, "markerfacecolor": (colour, "white")[place]}
-        ax.plot(points[kind], y, "o", label=names[place], **looks)
+        lines = np.where(part["reliable"].isin([False]), ":", "-")
+        ax.hlines(part.index, part["low"], part["high"], colour, lines, linewidth=2)
+        looks = {"color": colour, "markerfacecolor": face, "label": name}
+        ax.plot(part["point"], part.index, "o", **looks)
     if mark is not None:
         ax.axvline(100 * mark, color=INK, linestyle=":", zorder=0, label=names[2])
-    wrapped = [textwrap.fill(str(name), 48) for name in rows[label]]
-    ticks = ax.set_yticks(rows.index, wrapped)
-    for tick in np.array(ticks)[headings]:
+    ticks = ax.set_yticks(rows.index, [textwrap.fill(str(n), 48) for n in rows[label]])
+    for tick in np.array(ticks)[heading]:
         tick.label1.set_fontweight("bold")
     form = "+z" if signed else "z"  # z: no minus before a zero
-    texts = [f"{point:{form}.1f}" for point in points]
-    ends = [f"  [{a:{form}.0f}, {b:{form}.0f}]" for a, b in zip(low, high, strict=True)]
-    known = np.where(np.isnan(low), texts, np.char.add(texts, ends))
+    texts = []
+    for point, low, high in rows[["point", "low", "high"]].to_numpy():
+        text = "" if np.isnan(point) else f"{point:{form}.1f}"
+        span = "" if np.isnan(low) else f"  [{low:{form}.0f}, {high:{form}.0f}]"
+        texts.append(text + span)
     right = ax.secondary_yaxis("right")
-    right.set_yticks(rows.index, np.where(headings, "", known))
+    right.set_yticks(rows.index, texts)
     for side in (ax.yaxis, right.yaxis):
         side.set_tick_params(length=0)
     ax.set_ylim(len(rows) - 0.4, -0.6)
@@ -283,37 +201,3 @@ def intervals(
     if legend:
         ax.figure.legend(loc="outside lower right", ncols=3)
     return finish(ax, title, x)
-
-
-def embedding(
-    points: np.ndarray,
-    labels: Sequence[str],
-    *,
-    colours: Mapping[str, str] | None = None,
-    legend: bool = True,
-    ax: Ax = None,
-    title: str = "",
-) -> Axes:
-    """Draw points (n, 2) in the colours of their labels (n,), emotions by default."""
-    ax = _axis(ax, width=6, height=5)
-    labels = np.asarray(labels).astype(str)
-    # In random order, so that no group hides the others.
-    order = np.random.default_rng(0).permutation(len(points))
-    sns.scatterplot(
-        x=points[order, 0],
-        y=points[order, 1],
-        hue=labels[order],
-        hue_order=natsorted(set(labels)),
-        palette=emotion_colours(labels) if colours is None else colours,
-        s=float(np.clip(16_000 / len(points), 8, 40)),
-        linewidth=0,
-        alpha=0.8,
-        legend=legend,
-        ax=ax,
-    )
-    if legend:
-        place = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-        ax.legend(**place, ncols=1 + len(set(labels)) // 18)
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    return finish(ax, title)

@@ -1,6 +1,4 @@
-"""The files of a run: folders, manifest, predictions, and what spoils its score."""
-
-from __future__ import annotations
+"""Runs on disk: folders, manifests, predictions, caveats; the table of all runs."""
 
 import contextlib
 import fcntl
@@ -18,12 +16,20 @@ from typing import Any
 
 import pandas as pd
 
-from lib import files
+from lib import config, files
 from lib.models import SYSTEMS
 from lib.protocols import PROTOCOLS
 
 SCHEMA_VERSION = 2
 OFFICIAL = "official weights"  # kind of a run that the TIM-Net authors trained
+AGAIN = "run 02_train again with overwrite=True"
+# The columns of the leaderboard file, up to run_id; then what only the workbook needs.
+COLUMNS = (
+    "corpus model protocol uar uar_low uar_high war war_low war_high macro_f1 "
+    "fold_uar_mean fold_uar_sd fold_war_mean fold_war_sd features folds seed epochs "
+    "parameters seconds finished synthetic warning run_id "
+    "status note kind setup configuration manifest"
+).split()
 
 
 class RunFolders:
@@ -42,9 +48,6 @@ class RunFolders:
         system = SYSTEMS.get("".join(self.run_id.split("-")[1:2]))
         ending = "skops" if system and system.fit else "keras"
         return self.models / f"fold_{fold:02d}.{ending}"
-
-    def last_weights(self, fold: int) -> Path:  # where another epoch was tested
-        return self.models / f"fold_{fold:02d}.last.weights.h5"
 
     def _log(self, ending: str, fold: int) -> Path:
         return self.logs / f"fold_{fold:02d}{ending}"
@@ -88,24 +91,13 @@ def git_state() -> dict[str, Any]:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest; ValueError if it is damaged or of an earlier edition."""
-    try:
+    if not path.is_file():
+        raise FileNotFoundError(f"no run at {path.parent}; 02_train makes runs")
+    with contextlib.suppress(ValueError, LookupError, TypeError):
         document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        message = f"there is no run at {path.parent}; 02_train makes runs"
-        raise FileNotFoundError(message) from None
-    except ValueError as error:
-        message = f"{path} is damaged ({error}); run 02_train again with overwrite=True"
-        raise ValueError(message) from error
-    known = isinstance(document, dict) and document.get("schema_version")
-    if known != SCHEMA_VERSION:
-        raise ValueError(
-            f"{path} is not a manifest of schema {SCHEMA_VERSION}: it was made by an "
-            "earlier edition; train the run again"
-        )
-    return document
-
-
-write_manifest = files.write_json
+        if document["schema_version"] == SCHEMA_VERSION:
+            return document
+    raise ValueError(f"{path} is damaged or of an earlier edition; {AGAIN}")
 
 
 def artefacts(folders: RunFolders, paths: Sequence[Path]) -> list[dict[str, str]]:
@@ -125,97 +117,68 @@ def only_one(folders: RunFolders) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RuntimeError(
-                f"run {folders.run_id} is being worked on by another process; wait "
-                "for it, or change a parameter"
-            ) from None
+            message = f"run {folders.run_id} is being worked on by another process"
+            raise RuntimeError(f"{message}; wait for it") from None
         yield
-
-
-def curves(folders: RunFolders, folds: int) -> pd.DataFrame:
-    """Return the curves of all folds: columns fold, epoch, loss, accuracy, uar, ..."""
-    tables = [
-        pd.read_csv(folders.curves(fold)).assign(fold=fold)
-        for fold in range(1, folds + 1)
-    ]
-    return pd.concat(tables, ignore_index=True)
-
-
-def chosen_epochs(document: Mapping[str, Any]) -> dict[int, int]:
-    """Return the epoch that was tested in every fold."""
-    return {fold["fold"]: fold["epoch_chosen"] for fold in document["folds"]}
-
-
-def listing(folders: RunFolders) -> list[str]:
-    """Return the files of a run relative to its workspace, hidden ones left out."""
-    return [
-        path.relative_to(folders.workspace.root).as_posix()
-        for folder in (folders.models, folders.logs, folders.results)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    ]
 
 
 def protocol_label(document: Mapping[str, Any]) -> str:
     """Return the protocol of a run with its warnings, for titles."""
     label = PROTOCOLS[document["config"]["protocol"]].label
-    if document.get("kind") == OFFICIAL:  # this is how the authors chose the epoch
+    if document["kind"] == OFFICIAL:  # this is how the authors chose the epoch
         label = f"{OFFICIAL}; {PROTOCOLS['paper_best'].label}"
     return f"{label}; synthetic speech" if document["synthetic"] else label
 
 
 def caveats(document: Mapping[str, Any]) -> dict[str, str]:
     """Return what spoils a run's score: a sentence by the mark that tables carry."""
-    folds = document["folds"]
-    sides = [
-        [set(fold.get(part, {}).get("speakers") or ()) for part in ("train", "test")]
-        for fold in folds
-    ]
-    unknown = any("" in train | test or not (train and test) for train, test in sides)
-    shared = 0 if unknown else sum(bool(train & test) for train, test in sides)
-    repeated = sum(fold.get("repeated", 0) for fold in folds)
-    untrained = [fold["untrained"] for fold in folds if fold.get("untrained")]
-    absent = ", ".join(sorted(set().union(*untrained)))
-    pooled = document.get("metrics", {}).get("pooled", {})
-    said = {
-        "synthetic audio": document["synthetic"]
-        and "The speech is generated: no score is about people.",
-        OFFICIAL: document.get("kind") == OFFICIAL
-        and "The weights are the TIM-Net authors', made by their own code.",
-        "epoch chosen on the test fold": "test" in [f.get("chosen_on") for f in folds]
-        and "The score is the best of many tries on the test clips: no honest one.",
-        "speakers unknown": unknown
-        and "Speakers are not known: one may train and test.",
-        "speakers shared": shared
-        and f"In {shared} of {len(folds)} folds speakers who test have trained too.",
-        f"{repeated} test clips trained too": repeated
-        and f"{repeated} recordings also train or validate, under another name.",
-        f"untrained: {absent}": absent
-        and f"In {len(untrained)} of {len(folds)} folds {absent} tests, never trains.",
-        **_audio_caveats(document.get("data", {}).get("audit")),
-        "interval indicative only": pooled.get("interval", {}).get("reliable") is False
-        and "The interval is a hint only: speakers are too few, or not known.",
-    }
-    return {mark: sentence for mark, sentence in said.items() if sentence}
-
-
-def _audio_caveats(audit: Mapping[str, Any] | None) -> dict[str, str]:
-    if not audit:
-        return {"audio not checked": "The features came without audio: nobody checked."}
+    folds, said = document["folds"], {}
+    trained, tested = (
+        [set(fold[part]["speakers"]) for fold in folds] for part in ("train", "test")
+    )
+    shared = sum(map(bool, map(set.intersection, trained, tested)))
+    repeated = sum(fold["repeated"] for fold in folds)
+    if document["synthetic"]:
+        said["synthetic audio"] = "The speech is generated: no score is about people."
+    if document["kind"] == OFFICIAL:
+        said[OFFICIAL] = "The weights are the TIM-Net authors', made by their own code."
+    if any(fold.get("chosen_on") == "test" for fold in folds):
+        told = "The score is the best of many tries on the test clips: no honest one."
+        said["epoch chosen on the test fold"] = told
+    if "" in set().union(*trained, *tested):
+        said["speakers unknown"] = "Speakers are not known: one may train and test."
+    elif shared:
+        told = f"In {shared} of {len(folds)} folds speakers who test have trained too."
+        said["speakers shared"] = told
+    if repeated:
+        told = f"{repeated} recordings also train or validate, under another name."
+        said[f"{repeated} test clips trained too"] = told
+    for name in sorted({name for fold in folds for name in fold["untrained"]}):
+        said[f"untrained: {name}"] = f"In a fold {name} tests and never trains."
+    scores = document.get("metrics")
+    if scores and not scores["pooled"]["interval"]["reliable"]:
+        told = "The interval is a hint only: speakers are too few, or not known."
+        said["interval indicative only"] = told
+    if not (audit := document["data"]["audit"]):
+        told = "The features came without audio: nobody checked."
+        return said | {"audio not checked": told}
     columns = ["severity", "kind", "files", "message"]
-    problems, said = pd.DataFrame(audit["problems"], columns=columns), {}
+    problems = pd.DataFrame(audit["problems"], columns=columns)
     for severity, mark in (("error", "errors ignored"), ("warning", "data warnings")):
         found = problems[problems["severity"] == severity]
         counts = found.groupby("kind", sort=False)["files"].sum()
         kinds = ", ".join(f"{kind} {n}" if n else kind for kind, n in counts.items())
-        told = f"{mark.capitalize()} ({len(found)}): {' '.join(found['message'])}"
-        said |= {f"{mark}: {kinds}": told} if len(found) else {}
+        if len(found):
+            told = f"{mark.capitalize()} ({len(found)}): {' '.join(found['message'])}"
+            said[f"{mark}: {kinds}"] = told
     used, whole = audit["used"], audit["expected"] or audit["found"]
-    told = f"{used} of {whole} clips are used, {audit['found']} were found."
-    if dropped := [f"{file} ({why})" for file, why in audit["dropped"].items()]:
-        more = f" and {len(dropped) - 4} more" if len(dropped) > 4 else ""
-        told += f" Left out: {'; '.join(dropped[:4])}{more}"
-    return said | ({f"{used} of {whole} clips": told} if used < whole else {})
+    if used < whole:
+        told = f"{used} of {whole} clips are used, {audit['found']} were found."
+        if dropped := [f"{file} ({why})" for file, why in audit["dropped"].items()]:
+            more = f" and {len(dropped) - 4} more" if len(dropped) > 4 else ""
+            told += f" Left out: {'; '.join(dropped[:4])}{more}"
+        said[f"{used} of {whole} clips"] = told
+    return said
 
 
 def probability_columns(label_names: Sequence[str]) -> list[str]:
@@ -225,11 +188,10 @@ def probability_columns(label_names: Sequence[str]) -> list[str]:
 
 def predictions_table(*, probabilities, label_names: Sequence[str], **columns):
     """Return one row a tested clip; columns: file, speaker, sex, fold, y_true, (n,)."""
-    order = ("file", "speaker", "sex", "fold", "y_true")
-    table = pd.DataFrame({name: columns[name] for name in order})
+    table = pd.DataFrame(columns)[["file", "speaker", "sex", "fold", "y_true"]]
     table["y_pred"] = probabilities.argmax(axis=1)
-    names = probability_columns(label_names)
-    return table.join(pd.DataFrame(probabilities, columns=names))
+    table[probability_columns(label_names)] = probabilities
+    return table
 
 
 def write_predictions(target: Path, table: pd.DataFrame) -> None:
@@ -239,17 +201,11 @@ def write_predictions(target: Path, table: pd.DataFrame) -> None:
 
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read predictions; identifiers stay text, also where they look like numbers."""
-    again = "run 02_train with overwrite=True"
     if not path.is_file():
-        raise FileNotFoundError(f"no predictions at {path}; {again}")
+        raise FileNotFoundError(f"no predictions at {path}; {AGAIN}")
     require_unchanged(path)
     text = dict.fromkeys(("file", "speaker", "sex"), "object")
-    table = pd.read_csv(path, dtype=text, keep_default_na=False)
-    missing = {*text, "fold", "y_true", "y_pred"} - {*table}
-    if missing or table.duplicated(["fold", "file"]).any():
-        odd = f"lacks {sorted(missing)}" if missing else "holds a clip twice in a fold"
-        raise ValueError(f"{path} {odd}; {again}")
-    return table
+    return pd.read_csv(path, dtype=text, keep_default_na=False)
 
 
 def require_unchanged(path: Path) -> None:
@@ -259,9 +215,102 @@ def require_unchanged(path: Path) -> None:
     except (FileNotFoundError, ValueError):
         return
     place = f"{path.parent.parent.name}/{document['run_id']}/{path.name}"
-    for item in document.get("artefacts", ()):
+    for item in document["artefacts"] if document["status"] == "done" else ():
         if item["path"] == place and item["sha256"] != files.sha256_file(path):
-            raise ValueError(
-                f"{path} was changed after the run was finished; run 02_train with "
-                "overwrite=True"
-            )
+            raise ValueError(f"{path} was changed after the run was finished; {AGAIN}")
+
+
+def load_runs(results: Path) -> pd.DataFrame:
+    """Return one row for every `Results/<run_id>/run.json`; there may be none.
+
+    `note` says why a run has no score, `warning` what spoils it. `configuration` is the
+    same for other seeds, `setup` also for other protocols and numbers of folds.
+    """
+    rows = []
+    for path in sorted(Path(results).glob("*/run.json")):
+        folder = path.parent.name
+        try:
+            rows.append(_row(read_manifest(path), folder))
+        except (ValueError, LookupError, TypeError) as error:
+            note = f"it cannot be read: {error}"
+            rows.append({"run_id": folder, "status": "damaged", "note": note})
+    whole = dict.fromkeys(("folds", "seed", "epochs", "parameters"), "Int64")
+    return pd.DataFrame(rows, columns=COLUMNS).astype(whole)
+
+
+def _row(document: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """Return what a run is, how far it got, and its scores if it is done."""
+    given, folds, status = document["config"], document["folds"], document["status"]
+    trained = sum("seconds" in fold for fold in folds)
+    note = {
+        "done": "",
+        "failed": f"failed: {document['error']}",
+        "running": f"not finished: {trained} of {len(folds)} folds; 02_train goes on",
+    }[status]
+    if document["run_id"] != folder:
+        note = "; ".join(filter(None, [note, f"a copy of {document['run_id']}"]))
+    apart = ("protocol", "folds", "folds_sha256", "seed")
+    setup = config.digest({key: given[key] for key in given if key not in apart})
+    row = {**document, **given, "manifest": document, "run_id": folder, "note": note}
+    row["warning"], row["setup"] = "; ".join(caveats(document)), setup
+    row["configuration"] = config.digest([setup, given["protocol"], given["folds"]])
+    if status == "done":
+        scores = document["metrics"]
+        row |= scores["pooled"]
+        for name in ("uar", "war"):
+            row[f"{name}_low"], row[f"{name}_high"] = row[f"{name}_interval"]
+            row[f"fold_{name}_mean"] = scores["mean"][name]
+            row[f"fold_{name}_sd"] = scores["sd"][name]
+    return row
+
+
+def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished runs by corpus, honesty of the protocol, and UAR.
+
+    `system` is the name of the system without its seed: settings are named where the
+    runs of a corpus and model differ in them, the number of folds where they differ
+    under one protocol ("timnet, epochs 4, dilations 3"). `name` is that of the run.
+    """
+    done = runs[runs["status"] == "done"]
+    if done.empty:
+        there = "\n  there is " + runs["run_id"] + ": " + runs["note"]
+        raise FileNotFoundError(f"no finished run; run 02_train first{''.join(there)}")
+    # From the question that matters (a speaker never heard) down to the leaks.
+    chosen = ("validation", "last", "test")
+    ranks = {
+        name: 3 * (not one.speakers_apart) + chosen.index(one.chosen_on)
+        for name, one in PROTOCOLS.items()
+    }
+    done = done.assign(rank=done["protocol"].map(ranks), worse=-done["uar"])
+    order = ["corpus", "rank", "protocol", "worse", "run_id"]
+    board = done.sort_values(order, ignore_index=True)
+    names = _system_names(board)
+    board = board.assign(system=names, name=names + ", seed " + board["seed"].map(str))
+    several = board.duplicated(["corpus", "protocol", "name"], keep=False)
+    ends = " (" + board["run_id"].str[-8:] + ")"
+    return board.assign(name=board["name"].where(~several, board["name"] + ends))
+
+
+def _system_names(board: pd.DataFrame) -> pd.Series:
+    hidden = "model protocol seed folds_sha256 feature_settings model_options".split()
+    told = []
+    for document in board["manifest"]:
+        given = document["config"] | document["config"]["model_options"]
+        given["data_sha256"] = given["data_sha256"][:6]
+        shown = {key: given[key] for key in given if key not in hidden}
+        told.append({k: f"{k.replace('_', ' ')} {v}" for k, v in shown.items()})
+    table = pd.DataFrame(told)
+    groups = [board["corpus"], board["model"], board["kind"]]
+    differs = table.groupby(groups).transform("nunique") > 1
+    folds = table["folds"].groupby([*groups, board["protocol"]]).transform("nunique")
+    differs["folds"] = folds > 1
+    table = table.where(differs)
+    table.insert(0, "kind", board["kind"].where(board["kind"] != "trained"))
+    table.insert(0, "model", board["model"])
+    return table.apply(lambda row: ", ".join(row.dropna()), axis=1)
+
+
+def newest(board: pd.DataFrame) -> pd.DataFrame:
+    """Return one run of each configuration and seed: of copies the newest."""
+    last = board.sort_values("finished", kind="stable")
+    return last.drop_duplicates(["configuration", "seed"], keep="last").sort_index()

@@ -4,32 +4,20 @@ Weights, optimiser states and batches of the folds are stacked along a first axi
 one step is mapped over it. A GPU that one small network leaves idle is filled by ten.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import keras
 import numpy as np
 from keras import ops
-
-
-def possible(plans: Sequence[Any]) -> bool:
-    """Tell whether folds of these plans, one for each fold, can be trained together."""
-    # Their clips have to be the same: not altered in every epoch, or by several seeds.
-    altered = any(plan.augmentation.cepstrum for plan in plans)
-    if len({plan.settings["seed"] for plan in plans}) > 1:
-        altered |= any(plan.augmentation.copies is not None for plan in plans)
-    return keras.backend.backend() == "jax" and len(plans) > 1 and not altered
 
 
 class Networks:
     """Stacked states of one network; trains and answers as `fold.Network` does."""
 
     def __init__(self, network: Any) -> None:
-        import jax
-
         self.network = network
         step = jax.vmap(step_function(network), in_axes=(0, None, 0, 0, 0))
         self._step = jax.jit(step, donate_argnums=0)
@@ -38,16 +26,12 @@ class Networks:
 
     def assign(self, states: Sequence[Sequence[np.ndarray]]) -> None:
         """Stack the states of some folds."""
-        import jax
-
         together = zip(*states, strict=True)
         self._states = [jax.device_put(np.stack(values)) for values in together]
         self._copied = None
 
     def state(self, fold: int) -> list[np.ndarray]:
         """Return a copy of the state of a fold."""
-        import jax
-
         if self._copied is None:
             self._copied = jax.device_get(self._states)
         return [np.array(values[fold]) for values in self._copied]
@@ -56,7 +40,7 @@ class Networks:
         """Train each fold once on the clips of its order; without any it stays."""
         names = [variable.name for variable in self.network.variables]
         self._states[names.index("learning_rate")] = np.array(rates, np.float32)
-        size, counts = self.network.batch_size, np.array([len(o) for o in orders])
+        size, counts = self.network.batch_size, np.array([*map(len, orders)])
         length = -(-max(counts) // size) * size
         rows = np.stack([_filled(order, length) for order in orders])
         weights = (np.arange(length) < counts[:, None]).astype(np.float32)
@@ -84,8 +68,6 @@ class Networks:
         return [answer[: len(part)] for answer, part in pairs]
 
     def _on_device(self, clips: np.ndarray) -> Any:
-        import jax
-
         if clips is not self._host_clips:
             self._host_clips, self._clips = clips, jax.device_put(clips)
         return self._clips
@@ -106,19 +88,10 @@ def step_function(network: Any) -> Callable:
     labels and weights (0 for rows that only fill it up) to the state after the step,
     the mean loss and the probabilities. Without real rows the state stays.
     """
-    import jax
-
     model, optimizer = network.model, network.optimizer
-    normalisations = _normalisations_of_batches(model)
 
     def mean_loss(trainable, others, clips, labels, weights):
-        def mask(layer, inputs):
-            if id(layer) in normalisations:
-                shape = (-1, *[1] * (len(inputs.shape) - 2))
-                counts = ops.reshape(weights > 0, shape)
-                return ops.broadcast_to(counts, inputs.shape[:-1])
-
-        with _before_normalisation(mask):
+        with _masked_normalisation(weights):
             probabilities, others, penalties = model.stateless_call(
                 trainable, others, clips, training=True, return_losses=True
             )
@@ -152,32 +125,18 @@ def _filled(rows: np.ndarray, length: int) -> np.ndarray:
     return np.resize(rows if len(rows) else [0], length)
 
 
-def _normalisations_of_batches(model: keras.Model) -> set[int]:
-    """Return the ids of the batch normalisations whose input has a row per clip."""
-    import jax
-
-    # A generated kernel is normalised too; no kernel has as many rows as this batch.
-    batch, found = 100_003, set()
-
-    def noted(layer, inputs):
-        if inputs.shape[0] == batch:
-            found.add(id(layer))
-
-    clips = jax.ShapeDtypeStruct((batch, *model.input_shape[1:]), "float32")
-    with _before_normalisation(noted):
-        jax.eval_shape(lambda x: model(x, training=False), clips)
-    return found
-
-
 @contextlib.contextmanager
-def _before_normalisation(find_mask: Callable) -> Iterator[None]:
-    """Let every batch normalisation that is traced ask a function for its mask."""
+def _masked_normalisation(weights: Any) -> Iterator[None]:
+    """Let batch normalisations that are traced ignore the rows of weight 0."""
     kind = keras.layers.BatchNormalization
     original = kind.call
 
     def call(self, inputs, training=None, mask=None):
-        found = find_mask(self, inputs)
-        mask = mask if found is None else found
+        # A generated kernel, which is normalised too, has a single row.
+        if inputs.shape[0] == len(weights) > 1:
+            shape = (-1, *[1] * (len(inputs.shape) - 2))
+            mask = ops.reshape(weights > 0, shape)
+            mask = ops.broadcast_to(mask, inputs.shape[:-1])
         return original(self, inputs, training=training, mask=mask)
 
     kind.call = call

@@ -1,68 +1,158 @@
 """Train all folds of a run, go on after a cut, and record what was done."""
 
-from __future__ import annotations
-
 import contextlib
-import functools
 import itertools
 import json
 import os
 import shutil
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import joblib
 import keras
 import numpy as np
-import pandas as pd
+from pydantic import Field
 from tqdm.auto import tqdm
 
-from lib import config, files, metrics, models, protocols, runs, together
-from lib.device import Device, derived_seed, select
-from lib.features import FeatureSet
-from lib.fold import FoldTraining, Metrics, Network, Report, fit_fold, train_folds
-from lib.fold import predict_utterances as predict_utterances
+from lib import augment, config, files, losses, metrics, models, protocols, runs
+from lib.device import Device, select
+from lib.files import FeatureSet
+from lib.fold import FoldTraining, Metrics, Network, Plan, Report, fit_fold, train_folds
+from lib.models import SYSTEMS
 from lib.protocols import PROTOCOLS, Fold
 from lib.runs import RunFolders
-from lib.settings import (  # noqa: F401
-    NO_AUGMENTATION,
-    Augmentation,
-    Plan,
-    inputs,
-    make_folds,
-    prepare_augmentation,
-    require_use,
-    resolve,
-)
 
 LINE_EVERY = 25  # epochs between two plain lines
-# A process of its own imports TensorFlow and traces the network, which takes as long as
-# some hundred steps; each holds a network and the arrays of a step in memory.
+# A process imports TensorFlow and traces its network, which takes some hundred steps.
 LEAST_STEPS, MOST_PROCESSES = 600, 8
 
 
-def train(
-    settings: Mapping[str, Any],
-    data: FeatureSet,
-    folds: Sequence[Fold],
-    workspace: files.Workspace,
-    *,
-    augmentation: Augmentation = NO_AUGMENTATION,
-    **options: Any,
-) -> RunFolders:
-    """Train a run, or what is left of it, and return its folders.
+def make_plan(params: config.Parameters, data: FeatureSet, corpus: Any = None) -> Plan:
+    """Return the settings that decide the result of a run, its folds, altered copies.
 
-    A finished run is not touched. A run that was cut off goes on at its last
-    checkpoints, and ends with the same predictions as one that was never disturbed.
-    `settings`, `folds` and `augmentation` are what `resolve`, `make_folds` and
-    `prepare_augmentation` returned, `options` those of `train_seeds`.
+    `corpus` is needed where augmentation alters the audio. ValueError for parameters
+    that are unknown or could have no effect.
     """
-    plan = Plan(settings, folds, augmentation)
-    return train_seeds([plan], data, workspace, **options)[0]
+    folds, system = make_folds(params, data), SYSTEMS[params.model]
+    require_use(params)
+    own = models.options(params.model)
+    if "dilations" in own:
+        own["dilations"] = data.about["dilations"]
+    given = params.model_options.items()
+    what, chosen = f"augmentation '{params.augmentation}'", params.augmentation_options
+    options = config.with_defaults(what, AUGMENTATIONS[params.augmentation], chosen)
+    settings = inputs(params, data, folds) | {
+        "model_options": own
+        | {name: config.as_default(own[name], value) for name, value in given},
+        **dict.fromkeys(config.TRAINING),
+        "augmentation": params.augmentation,
+        "augmentation_options": options,
+    }
+    if not system.fit:
+        epochs = params.epochs_in_force
+        settings |= {name: getattr(params, name) for name in config.TRAINING} | {
+            "epochs": epochs,
+            "batch_size": params.batch_size_in_force,
+            "schedule_options": losses.resolved(
+                "schedule", params.schedule, params.schedule_options, epochs
+            ),
+            "loss_options": losses.resolved("loss", params.loss, params.loss_options),
+        }
+        _require_effect(settings, folds)
+    if params.augmentation == "cepstrum" and data.x.shape[-2] == 1:
+        raise ValueError(
+            "augmentation 'cepstrum' alters coefficients along time, and these "
+            "features have one frame a clip; leave it out"
+        )
+    if params.augmentation != "waveform":
+        return Plan(settings, folds)
+    copies = augment.augmented_copies(params, corpus, data, options["transforms"])
+    return Plan(settings, folds, copies)
 
 
-def train_seeds(
+def inputs(
+    params: config.Parameters, data: FeatureSet, folds: Sequence[Fold]
+) -> dict[str, Any]:
+    """Return what a run is trained and tested on, which is a part of its settings."""
+    return {
+        "corpus": data.about["corpus"],
+        "features": data.about["features"],
+        "feature_settings": data.about["settings"],
+        "clip_samples": data.about["clip_samples"],
+        "data_sha256": data.about["data_sha256"],
+        "model": params.model,
+        "protocol": params.protocol_in_force,
+        "folds": len(folds),
+        "folds_sha256": config.digest([fold.parts() for fold in folds], length=64),
+        "seed": params.seed,
+    }
+
+
+def make_folds(params: config.Parameters, data: FeatureSet) -> list[Fold]:
+    """Return the folds that the parameters ask for."""
+    name = params.protocol_in_force
+    return protocols.make_folds(name, data, params.folds, params.seed)
+
+
+def require_use(params: config.Parameters) -> None:
+    """Raise ValueError for an option or parameter that the system has no use for."""
+    own, name = models.options(params.model), params.model
+    for option in set(params.model_options) - set(own):
+        hint = config.did_you_mean(option, own)
+        raise ValueError(f"model_options: {name} has no option '{option}'{hint}")
+    default = config.Parameters()
+    given = [item for item in config.TRAINING if item in params.given]
+    useless = [one for one in given if getattr(params, one) != getattr(default, one)]
+    useless += ["augmentation 'cepstrum'"] * (params.augmentation == "cepstrum")
+    if SYSTEMS[name].fit and useless:
+        raise ValueError(
+            f"{name} is fitted in one go, without epochs, and has no use for "
+            f"{', '.join(useless)}; leave that out"
+        )
+
+
+def _require_effect(settings: Mapping[str, Any], folds: Sequence[Fold]) -> None:
+    """Raise ValueError for a setting of training that could change nothing."""
+    epochs, patience = settings["epochs"], settings["early_stopping"]
+    name, options = settings["schedule"], settings["schedule_options"]
+    share, stuck = losses.SCHEDULES[name](**options), [{"loss": 1.0}] * (epochs - 1)
+    # The EMA begins with the weights of the first step; after three times as many steps
+    # as it averages, a twentieth of them is left.
+    kept, fewest = settings["weight_average"], min(len(fold.train) for fold in folds)
+    steps, averaged = epochs * -(-fewest // settings["batch_size"]), 1 / (1 - kept)
+    protocol = settings["protocol"]
+    if patience and PROTOCOLS[protocol].chosen_on == "last":
+        fault = f"early_stopping {patience}: '{protocol}' has no validation to stop on"
+    elif patience >= epochs:
+        fault = f"early_stopping {patience} can never stop anything in {epochs} epochs"
+    elif name != "constant" and share(1, []) == share(epochs, stuck) == 1:
+        fault = f"schedule '{name}' with {options} changes nothing in {epochs} epochs"
+    elif kept and steps < 3 * averaged:
+        fault = f"weight_average {kept} averages {averaged:.0f} steps, and there are"
+        fault += f" {steps} in all, so that the first weights would not be forgotten"
+    else:
+        return
+    raise ValueError(f"{fault}; change one of them, or leave it out")
+
+
+@losses.checked
+def _cepstrum(
+    transforms: Any = tuple(augment.CEPSTRUM),
+    probability: Annotated[float, Field(gt=0, le=1)] = 0.5,
+) -> None:
+    augment.require_known(transforms, augment.CEPSTRUM)
+
+
+def _waveform(transforms: Any = tuple(augment.WAVEFORM)) -> None:
+    augment.require_known(transforms, augment.WAVEFORM)
+
+
+# Functions that have the options of each kind, and refuse wrong ones.
+AUGMENTATIONS = {"cepstrum": _cepstrum, "waveform": _waveform, "none": lambda: None}
+
+
+def train(
     plans: Sequence[Plan],
     data: FeatureSet,
     workspace: files.Workspace,
@@ -72,31 +162,65 @@ def train_seeds(
     overwrite: bool = False,
     verbose: int = 1,
 ) -> list[RunFolders]:
-    """Train runs that differ in nothing but the seed, each as `train` does.
+    """Train a run, or several that differ by their seed alone; return their folders.
 
-    With `fold_parallel` "auto", folds train as one program on JAX, and in processes on
+    A finished run is not touched. One that was cut off goes on at its last checkpoints,
+    and ends with the same predictions as one that was never disturbed. With
+    `fold_parallel` "auto", folds train as one program on JAX, and in processes on
     TensorFlow's CPU, unless they are short; with "off" one after the other. A step
     agrees to rounding, which many steps magnify. `verbose` is 0 for silence, 1 for a
     bar, 2 for plain lines.
     """
     first, seeds = plans[0].settings, [plan.settings["seed"] for plan in plans]
-    if len(set(seeds)) < len(plans):
-        raise ValueError(f"seeds {seeds}: give each of them once")
-    for plan, name in itertools.product(plans, set(first) - {"seed", "folds_sha256"}):
-        if (other := plan.settings[name]) != first[name]:
-            raise ValueError(
-                f"{name} is {first[name]!r} with seed {seeds[0]} and {other!r} with "
-                f"seed {plan.settings['seed']}; train them apart"
-            )
-    with contextlib.ExitStack() as locks:
-        opened = []
+    same = set(first) - {"seed", "folds_sha256"}
+    differ = [n for n in same if any(plan.settings[n] != first[n] for plan in plans)]
+    if differ or len(set(seeds)) < len(plans):
+        fault = f"differ in {sorted(differ)} or share one of the seeds {seeds}"
+        raise ValueError(f"runs that {fault} are not trained together")
+    with contextlib.ExitStack() as stack:
+        by_id = {}
         for plan in plans:
             folders = RunFolders(workspace, config.make_run_id(plan.settings))
-            locks.enter_context(runs.only_one(folders))
-            opened.append(_Run(plan, data, folders, device, overwrite))
-        left = [run for run in opened if run.document["status"] != "done"]
-        _train_runs(left, device, fold_parallel == "auto", verbose)
-    return [run.folders for run in opened]
+            stack.enter_context(runs.only_one(folders))
+            by_id[folders.run_id] = _Run(plan, data, folders, device, overwrite)
+        left = [run for run in by_id.values() if run.document["status"] != "done"]
+        trainings = [
+            FoldTraining(run.plan, data, fold, run.folders)
+            for run in left
+            for fold in run.plan.folds
+        ]
+        bar = tqdm(total=len(trainings), unit="fold", disable=verbose != 1)
+        stack.callback(bar.close)
+
+        def report(training: FoldTraining, row: Metrics, done: bool = False) -> None:
+            names = [name for name in ("loss", "uar", "val_uar") if name in row]
+            scores = "  ".join(f"{name} {row[name]:.3f}" for name in names)
+            seed, number = training.plan.settings["seed"], training.fold.number
+            text = f"seed {seed}, fold {number}  epoch {row['epoch']}  "
+            text += "tested  " * done + scores
+            bar.set_postfix_str(text)
+            if verbose == 2 and (done or row["epoch"] % LINE_EVERY == 0):
+                print(text, flush=True)
+
+        try:
+            known = [(training, training.outcome()) for training in trainings]
+            there = [pair for pair in known if pair[1] is not None]
+            missing = [training for training, outcome in known if outcome is None]
+            made = _outcomes(missing, device, fold_parallel == "auto", report)
+            with contextlib.closing(made):
+                for training, outcome in itertools.chain(there, made):
+                    by_id[training.folders.run_id].add(training.fold, outcome)
+                    bar.update()
+                    last = outcome["history"][outcome["epoch"] - 1]
+                    report(training, last, done=True)
+        except BaseException as error:
+            # Also where the user interrupts: nothing is running then.
+            text, trace = f"{error}" or type(error).__name__, traceback.format_exc()
+            for run in left:
+                if run.document["status"] != "done":
+                    run.write(status="failed", error=text, traceback=trace)
+            raise
+    return [run.folders for run in by_id.values()]
 
 
 class _Run:
@@ -128,12 +252,12 @@ class _Run:
 
     def write(self, **changes: object) -> None:
         self.document |= changes
-        runs.write_manifest(self.folders.manifest, self.document)
+        files.write_json(self.folders.manifest, self.document)
 
     def add(self, fold: Fold, outcome: dict[str, Any]) -> None:
         """Note the outcome of a fold; complete the run if it was the last one."""
         self.outcomes[fold.number] = outcome
-        (entry,) = (e for e in self.document["folds"] if e["fold"] == fold.number)
+        (entry,) = (one for one in self.document["folds"] if one["fold"] == fold.number)
         entry |= {
             "attempt": entry["attempt"] or len(self.document["attempts"]),
             "epochs_run": len(outcome["history"]),
@@ -146,16 +270,11 @@ class _Run:
             return
         numbers = [fold.number for fold in self.plan.folds]
         outcomes = [self.outcomes[number] for number in numbers]
-        table = write_outcomes(self.folders, self.data, numbers, outcomes)
         saved = [self.folders.model(number) for number in numbers]
-        kept = [self.folders.predictions, self.folders.embeddings, *saved]
         self.write(
-            status="done",
-            finished=runs.now(),
             parameters=outcome["parameters"],
             seconds=round(sum(outcome["seconds"] for outcome in outcomes), 3),
-            metrics=metrics.pooled_and_folds(table),
-            artefacts=runs.artefacts(self.folders, kept),
+            **write_outcomes(self.folders, self.data, numbers, outcomes, saved),
         )
 
 
@@ -184,12 +303,12 @@ def new_manifest(run_id: str, plan: Plan, data: FeatureSet, device: Device) -> d
             "audit": data.about.get("audit"),
         },
         "attempts": [attempt],
-        "folds": [describe_fold(f, data) | {"attempt": None} for f in plan.folds],
+        "folds": [_described(fold, data) for fold in plan.folds],
     }
 
 
-def describe_fold(fold: Fold, data: FeatureSet) -> dict[str, Any]:
-    """Return who trains, validates and tests in a fold, for the manifest."""
+def _described(fold: Fold, data: FeatureSet) -> dict[str, Any]:
+    """Return who trains, validates and tests in a fold."""
     rows = {name: getattr(fold, name) for name in ("train", "validation", "test")}
     untrained = protocols.untrained_labels(fold, data.y)
     return {
@@ -197,6 +316,7 @@ def describe_fold(fold: Fold, data: FeatureSet) -> dict[str, Any]:
         for name, part in rows.items()
     } | {
         "fold": fold.number,
+        "attempt": None,
         "validation_is_test": fold.validation_is_test,
         "repeated": protocols.repeated_recordings(fold, data.content),
         "untrained": data.label_names[untrained].tolist(),
@@ -204,9 +324,9 @@ def describe_fold(fold: Fold, data: FeatureSet) -> dict[str, Any]:
 
 
 def write_outcomes(
-    folders: RunFolders, data: FeatureSet, numbers: Sequence[int], outcomes: list[dict]
-) -> pd.DataFrame:
-    """Write embeddings and predictions of some folds; return the predictions."""
+    folders: RunFolders, data: FeatureSet, numbers, outcomes: list[dict], saved=()
+) -> dict[str, Any]:
+    """Write embeddings and predictions; return what the manifest of a run gains."""
     tested, probabilities, embeddings = (
         np.concatenate([outcome[name] for outcome in outcomes])
         for name in ("rows", "probabilities", "embeddings")
@@ -222,45 +342,13 @@ def write_outcomes(
     runs.write_predictions(folders.predictions, table)
     arrays = {"file": data.file[tested], "fold": fold, "z": embeddings.astype("f4")}
     files.write_npz(folders.embeddings, arrays)
-    return table
-
-
-def _train_runs(left: list[_Run], device: Device, at_once: bool, verbose: int) -> None:
-    """Train what is left of some runs, and write down why if it fails."""
-    by_id = {run.folders.run_id: run for run in left}
-    trainings = [
-        FoldTraining(run.plan, run.data, fold, run.folders)
-        for run in left
-        for fold in run.plan.folds
-    ]
-    bar = tqdm(total=len(trainings), unit="fold", disable=verbose != 1)
-
-    def report(training: FoldTraining, row: Metrics, done: bool = False) -> None:
-        names = [name for name in ("loss", "uar", "val_uar") if name in row]
-        scores = "  ".join(f"{name} {row[name]:.3f}" for name in names)
-        text = f"{training.name}  epoch {row['epoch']}  {'tested  ' * done}{scores}"
-        bar.set_postfix_str(text)
-        if verbose == 2 and (done or row["epoch"] % LINE_EVERY == 0):
-            print(text, flush=True)
-
-    try:
-        known = [(training, training.outcome()) for training in trainings]
-        there = [pair for pair in known if pair[1] is not None]
-        missing = [training for training, outcome in known if outcome is None]
-        with contextlib.closing(_outcomes(missing, device, at_once, report)) as made:
-            for training, outcome in itertools.chain(there, made):
-                by_id[training.folders.run_id].add(training.fold, outcome)
-                bar.update()
-                report(training, outcome["history"][outcome["epoch"] - 1], done=True)
-    except BaseException as error:
-        # Also where the user interrupts: nothing is running then.
-        text, trace = f"{error}" or type(error).__name__, traceback.format_exc()
-        for run in left:
-            if run.document["status"] != "done":
-                run.write(status="failed", error=text, traceback=trace)
-        raise
-    finally:
-        bar.close()
+    written = [folders.predictions, folders.embeddings, *saved]
+    return {
+        "status": "done",
+        "finished": runs.now(),
+        "metrics": metrics.pooled_and_folds(table),
+        "artefacts": runs.artefacts(folders, written),
+    }
 
 
 def _outcomes(
@@ -270,33 +358,31 @@ def _outcomes(
     if not trainings:
         return
     plan, data = trainings[0].plan, trainings[0].data
-    if models.SYSTEMS[plan.settings["model"]].fit:
+    if SYSTEMS[plan.settings["model"]].fit:
         for training in trainings:
             yield training, fit_fold(training, report)
         return
-    network = Network(plan.settings, data.x.shape[-2:], len(data.label_names))
-    # Drawn before the first fold trains: TensorFlow lays out a compiled step anew
-    # whenever a network has been built.
-    for training in trainings:
-        seed = training.plan.settings["seed"]
-        training.untrained = network.draw(derived_seed(seed, training.fold.number))
     # Of all folds, also of those that are done: the number of threads decides the last
     # bits of sums, and a run that was cut has to end as one that was not.
     sizes = [len(fold.train) for fold in plan.folds]
-    count = processes(plan.settings, device, sizes) if at_once else 1
-    if at_once and together.possible([training.plan for training in trainings]):
-        outcomes = train_folds(network, trainings, report)
+    if at_once and (count := processes(plan.settings, device, sizes)) > 1:
+        pool, job = joblib.Parallel(count, return_as="generator"), _in_process
+        here = max(1, joblib.cpu_count() // count), os.getpid()
+        outcomes = pool(joblib.delayed(job)(one, *here) for one in trainings)
         yield from zip(trainings, outcomes, strict=True)
-    elif count > 1:
-        threads = max(1, joblib.cpu_count() // count)
-        pool = joblib.Parallel(count, return_as="generator_unordered")
-        jobs = enumerate(trainings)
-        job = joblib.delayed(_in_process)
-        for place, outcome in pool(job(*pair, threads, os.getpid()) for pair in jobs):
-            yield trainings[place], outcome
-    else:
-        for training in trainings:
-            yield training, train_folds(network, [training], report)[0]
+        return
+    network = Network(plan.settings, data)
+    for training in trainings:
+        seed = training.plan.settings["seed"]
+        training.untrained = network.draw(seed, training.fold.number)
+    # As one program where the clips are the same for all folds: neither altered in
+    # every epoch, nor copies that the seed decides.
+    seeds = {training.plan.settings["seed"] for training in trainings}
+    same = plan.settings["augmentation"] == "none" or plan.copies is not None
+    same &= plan.copies is None or len(seeds) == 1
+    together = at_once and same and keras.backend.backend() == "jax"
+    for some in [trainings] if together else [[training] for training in trainings]:
+        yield from zip(some, train_folds(network, some, report), strict=True)
 
 
 def processes(settings: Mapping[str, Any], device: Device, sizes: Sequence[int]) -> int:
@@ -307,22 +393,21 @@ def processes(settings: Mapping[str, Any], device: Device, sizes: Sequence[int])
     return min(len(sizes), joblib.cpu_count(), MOST_PROCESSES) if many else 1
 
 
-@functools.lru_cache(1)
-def _network(settings: str, shape: tuple[int, ...], classes: int) -> Network:
-    """Return the network of a process, compiled once for all its folds."""
-    return Network(json.loads(settings), shape, classes)
+_networks: dict[str, Network] = {}  # of a process, by run: compiled once for its folds
 
 
-def _in_process(
-    place: int, training: FoldTraining, threads: int, parent: int
-) -> tuple[int, dict[str, Any]]:
-    """Train a fold in a process of its own."""
+def _in_process(training: FoldTraining, threads: int, parent: int) -> dict[str, Any]:
+    """Train a fold in a process of its own; return its outcome."""
     select("cpu", threads=threads)
-    shape, classes = training.data.x.shape[-2:], len(training.data.label_names)
-    network = _network(json.dumps(training.plan.settings), shape, classes)
+    run_id = training.folders.run_id
+    if run_id not in _networks:
+        _networks.clear()
+        _networks[run_id] = Network(training.plan.settings, training.data)
+    seed, network = training.plan.settings["seed"], _networks[run_id]
+    training.untrained = network.draw(seed, training.fold.number)
 
     def report(training: FoldTraining, row: Metrics) -> None:
         if os.getppid() != parent:  # which was killed, so that its lock is gone
             raise SystemExit
 
-    return place, train_folds(network, [training], report)[0]
+    return train_folds(network, [training], report)[0]

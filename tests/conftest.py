@@ -1,13 +1,11 @@
 """What several test modules need."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
 from lib import config, train
 from lib.device import select
-from lib.features import FeatureSet, array_hash
+from lib.files import FeatureSet, array_hash
 from lib.models import SYSTEMS
 
 
@@ -34,13 +32,8 @@ def tiny_features(
         "failed": {},
         "audio_sha256": f"audio {seed}",
         "data_sha256": f"data {seed}",
-        "audit": {
-            "expected": clips,
-            "found": clips,
-            "used": clips,
-            "dropped": {},
-            "problems": [],
-        },
+        "audit": dict.fromkeys(("expected", "found", "used"), clips)
+        | {"dropped": {}, "problems": []},
         "x_sha256": array_hash(x),
         "hop_seconds": 0.02,
     }
@@ -69,21 +62,12 @@ def small_plan(workspace, data, **given):
     if values["model"] == "cnn":
         values = {"model_options": {"filters": 4, "blocks": 1}} | values
     params = config.validated(values)
-    resolved = train.resolve(params, data)
-    return train.Plan(resolved, train.make_folds(params, data)), params
+    return train.make_plan(params, data), params
 
 
 def small_run(workspace, data, *, overwrite=False, verbose=0, device=None, **given):
     """Train a small run; return its folders."""
     plan, params = small_plan(workspace, data, **given)
-    return train.train(
-        plan.settings,
-        data,
-        plan.folds,
-        params.folders,
-        device=device or select("cpu"),
-        augmentation=train.prepare_augmentation(params, None, data),
-        fold_parallel=params.fold_parallel,
-        overwrite=overwrite,
-        verbose=verbose,
-    )
+    chosen = {"device": device or select("cpu"), "fold_parallel": params.fold_parallel}
+    chosen |= {"overwrite": overwrite, "verbose": verbose}
+    return train.train([plan], data, params.folders, **chosen)[0]

@@ -3,7 +3,8 @@
 usage: other_backend.py FOLDER
 
 FOLDER holds systems as `models.save` wrote them and clips.npz (clips, labels). Written
-are answers.npz, and trained.npz for every network whose name starts with "train_".
+is answers.npz, by file; a network whose name starts with "train_" answers with its
+weights after training.
 """
 
 import sys
@@ -31,15 +32,14 @@ def trained(network, clips, labels):
 def main(folder):
     with np.load(folder / "clips.npz") as file:
         clips, labels = file["clips"], file["labels"]
-    answers, after = {}, {}
+    answers = {}
     for file in sorted([*folder.glob("*.keras"), *folder.glob("*.skops")]):
         network = models.load(file)
         if file.stem.startswith("train_"):
-            after[file.stem] = trained(network, clips, labels)
+            answers[file.stem] = trained(network, clips, labels)
         else:
             answers[file.stem] = models.predict(network, clips)[0]
     np.savez(folder / "answers.npz", **answers)
-    np.savez(folder / "trained.npz", **after)
 
 
 if __name__ == "__main__":

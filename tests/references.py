@@ -1,6 +1,4 @@
-"""Independent references: plain Keras layers, and files in the authors' layout."""
-
-from __future__ import annotations
+"""Independent references, random weights and clips, and the authors' files."""
 
 import h5py
 import keras
@@ -48,52 +46,53 @@ def randomise(model, seed=0):
         variable.assign(value.astype(np.float32))
 
 
-def write_official_file(path, model, *, shift=(0, 0, 0)):
-    """Write a model's weights as the authors' files hold them.
+def clips(frames, coefficients, number=4):
+    """Return random clips, (number, frames, coefficients)."""
+    shape = (number, frames, coefficients)
+    return np.random.default_rng(frames).normal(size=shape).astype(np.float32)
 
-    Args:
-        path: File to write.
-        model: What `plain_timnet` returned.
-        shift: What is added to the numbers of convolutions, normalisations and
-            the last two layers, as later folds of one session have them.
+
+def inside(model, batch, *names):
+    """Return what the layers of a network make of clips, an array for each name."""
+    outputs = [model.get_layer(name).output for name in names]
+    found = keras.tree.flatten(keras.Model(model.input, outputs)(batch))
+    return [np.asarray(values) for values in found]
+
+
+def in_order(model, kind):
+    """Return a network's layers of a kind in the order of their creation."""
+    found = {}
+    for layer in model.layers:
+        if type(layer) is kind:
+            number = layer.name.rpartition("_")[2]
+            found[int(number) if number.isdigit() else 0] = layer
+    return [found[number] for number in sorted(found)]
+
+
+def write_official_file(path, model, *, shift=(0, 0, 0)):
+    """Write what `plain_timnet` returned as the authors' files hold it.
+
+    The numbers of convolutions, normalisations and the last two layers are shifted, as
+    those of later folds of one session are.
     """
-    convolutions = [item for item in model.layers if isinstance(item, layers.Conv1D)]
-    norms = [
-        item for item in model.layers if isinstance(item, layers.BatchNormalization)
-    ]
-    dense = [item for item in model.layers if isinstance(item, layers.Dense)]
-    # Keras lists layers by depth in the graph; creation order is in the name.
-    for group in (convolutions, norms, dense):
-        group.sort(
-            key=lambda item: (
-                int((item.name.rsplit("_", 1) + ["0"])[1])
-                if item.name[-1].isdigit()
-                and "_" in item.name
-                and item.name.rsplit("_", 1)[1].isdigit()
-                else 0
-            )
-        )
     sources = {}
-    for index, item in enumerate(convolutions):
-        sources[_named("conv1d", index + shift[0])] = item
-    for index, item in enumerate(norms):
-        sources[_named("batch_normalization", index + shift[1])] = item
-    sources[_named("weight_layer", shift[2])] = dense[0]
-    sources[_named("dense", shift[2])] = dense[1]
+    kinds = {"conv1d": layers.Conv1D, "batch_normalization": layers.BatchNormalization}
+    for (name, kind), start in zip(kinds.items(), shift[:2], strict=True):
+        for number, layer in enumerate(in_order(model, kind), start):
+            sources[_named(name, number)] = layer
+    fusion, classifier = in_order(model, layers.Dense)
+    sources[_named("weight_layer", shift[2])] = fusion
+    sources[_named("dense", shift[2])] = classifier
+    empty = _named("input", shift[2] + 1)  # a layer without weights
     with h5py.File(path, "w") as file:
-        file.create_group(_named("input", shift[2] + 1))  # a layer without weights
-        file.attrs["layer_names"] = np.array(
-            [name.encode() for name in [*file, *sources]]
-        )
-        file[list(file)[0]].attrs["weight_names"] = []
-        for name, item in sources.items():
-            names = [f"{name}/{variable.name}:0" for variable in item.weights]
+        file.attrs["layer_names"] = np.array([empty, *sources], "S")
+        file.create_group(empty).attrs["weight_names"] = []
+        for name, layer in sources.items():
             group = file.create_group(name)
-            group.attrs["weight_names"] = np.array(
-                [weight.encode() for weight in names]
-            )
-            for weight, variable in zip(names, item.weights, strict=True):
-                group[weight] = variable.numpy()
+            weights = {f"{name}/{item.name}:0": item.numpy() for item in layer.weights}
+            group.attrs["weight_names"] = [weight.encode() for weight in weights]
+            for weight, values in weights.items():
+                group[weight] = values
 
 
 def _named(kind, number):

@@ -17,13 +17,12 @@ LENGTH = 22_050
 
 @pytest.fixture
 def recordings(tmp_path):
-    """Recordings of several rates, shorter and longer than a clip."""
+    """Recordings of two rates, longer and shorter than a clip."""
     rng = np.random.default_rng(0)
     paths = []
-    for rate, seconds in ((48_000, 1.5), (16_000, 0.4), (22_050, 1.0)):
+    for rate, seconds in ((48_000, 1.5), (16_000, 0.4)):
         paths.append(tmp_path / f"{rate}.wav")
-        noise = 0.1 * np.cumsum(rng.normal(size=int(rate * seconds)))
-        soundfile.write(paths[-1], noise / np.abs(noise).max(), rate)
+        soundfile.write(paths[-1], rng.uniform(-1, 1, int(rate * seconds)), rate)
     return paths
 
 
@@ -43,10 +42,8 @@ def compare(name, recordings):
         answers.append(models.predict(model, x)[0])
         made = [recogniser.probabilities(path) for path in recordings]
         np.testing.assert_allclose(made, answers[-1], atol=1e-5)
-        # Weights that are loaded later count.
-        model.set_weights(
-            [old + rng.uniform(0, 0.1, old.shape) for old in model.get_weights()]
-        )
+        changed = [old + rng.uniform(0, 0.1, old.shape) for old in model.get_weights()]
+        model.set_weights(changed)  # weights that are loaded later count
     assert np.abs(answers[1] - answers[0]).max() > 1e-3
 
 
@@ -57,10 +54,9 @@ def test_a_recording_is_answered_as_in_a_batch(name, recordings):
 
 def test_jax_answers_alike(recordings):
     code = (
-        "import sys; from pathlib import Path; "
-        "sys.path.insert(0, 'tests'); import test_inference; "
-        "test_inference.compare('timnet', [Path(name) for name in sys.argv[1:]]); "
-        "import keras; print(keras.backend.backend())"
+        "import sys, keras, pathlib; from tests.test_inference import compare; "
+        "compare('timnet', [*map(pathlib.Path, sys.argv[1:])]); "
+        "print(keras.backend.backend())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, recordings)],
@@ -73,8 +69,7 @@ def test_jax_answers_alike(recordings):
 
 
 def test_pieces_are_averaged(recordings):
-    options = {"pieces": "all", "clip_seconds": 0.5}
-    settings = features.front_end("timnet", options)
+    settings = features.front_end("timnet", {"pieces": "all", "clip_seconds": 0.5})
     length = 11_025
     model = build("gru", settings, length)
     pieces = features.extract(recordings[0], settings, length)
@@ -84,19 +79,14 @@ def test_pieces_are_averaged(recordings):
     np.testing.assert_allclose(made, expected, atol=1e-5)
 
 
-def test_another_front_end_or_clip_is_refused(tmp_path):
-    model, fewer = build("gru"), features.front_end("timnet", {"coefficients": 13})
-    recogniser = inference.Recogniser(model, SETTINGS, LENGTH)
-    (tmp_path / "a.wav").write_bytes(b"RIFF")
-    clip = np.zeros((43, 39), np.float32)
-    for call, message in (
-        (lambda: inference.Recogniser(model, fewer, LENGTH), r"\(44, 39\).*\(44, 13\)"),
-        (lambda: inference.Recogniser(model, SETTINGS, 96_000), r"gives \(188, 39\)"),
-        (lambda: recogniser.of_clip(clip), r"\(43, 39\).*give \(44, 39\)"),
-        (lambda: recogniser.probabilities(tmp_path / "a.wav"), "not readable as audio"),
+def test_another_front_end_is_refused():
+    fewer = features.front_end("timnet", {"coefficients": 13})
+    for settings, length, given in (
+        (fewer, LENGTH, "44, 13"),
+        (SETTINGS, 96_000, "188"),
     ):
-        with pytest.raises(ValueError, match=message):
-            call()
+        with pytest.raises(ValueError, match=rf"\(44, 39\).*gives \({given}"):
+            inference.Recogniser(build("gru"), settings, length)
 
 
 def test_the_readmes_recording_is_answered(tmp_path, monkeypatch, recordings):
@@ -112,5 +102,5 @@ def test_the_readmes_recording_is_answered(tmp_path, monkeypatch, recordings):
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(code.removeprefix("python\n"), names)
-    assert names["answers"].shape == (len(demo.labels),)
+    assert len(names["answers"]) == len(demo.labels)
     assert names["answers"].sum() == pytest.approx(1)

@@ -1,44 +1,70 @@
-"""The losses are the published formulas; `test_promises` trains by them."""
+"""Losses and schedules are the published ones; `test_promises` trains by them."""
 
+import math
+
+import keras
 import numpy as np
 import pytest
 
 from lib import losses
 
 
-def test_focal_loss_of_hard_labels_is_light_sernets_and_without_focus_the_entropy():
-    probabilities = np.random.default_rng(0).dirichlet(np.ones(5), 8).astype("f")
-    y = np.arange(8) % 5
-    hard = np.eye(5, dtype=np.float32)[y]
-    of_truth = probabilities[np.arange(8), y].astype(float)
-    got = np.asarray(losses.focal(2.0, 1.0)(hard, probabilities))
-    np.testing.assert_allclose(got, (1 - of_truth) ** 2 * -np.log(of_truth), rtol=1e-4)
-    soft = losses.smoothed_labels(y, 5, 0.1)
-    got = np.asarray(losses.focal(0.0, 1.0)(soft, probabilities))
-    np.testing.assert_allclose(got, -(soft * np.log(probabilities)).sum(1), rtol=1e-5)
+def test_the_focal_loss_of_a_certain_answer_is_a_number():
     certain = np.eye(3, dtype=np.float32)
     assert np.isfinite(np.asarray(losses.focal(0.5)(certain, certain))).all()
 
 
-def test_smoothing_twice_leaves_what_the_report_measured():
-    smoothing = losses.effective_smoothing(0.1, {"smooth_twice": True})
-    twice = losses.smoothed_labels(np.array([2]), 7, smoothing)[0]
-    once = losses.smoothed_labels(np.array([2]), 7, 0.1)[0]
-    np.testing.assert_allclose(twice, 0.9 * once + 0.1 / 7, rtol=1e-6)
-    assert twice[2] == pytest.approx(0.8371, abs=5e-5)
-    assert twice[0] == pytest.approx(0.0271, abs=5e-5)
+def test_light_sernets_schedule_ends_where_its_authors_say():
+    share = losses.step()
+    assert share(60, []) == 1.0
+    assert share(61, []) == share(80, []) == pytest.approx(math.exp(-0.15))
+    # 12 drops from 1e-4 in 300 epochs.
+    assert 1e-4 * share(300, []) == pytest.approx(1.65e-5, abs=5e-8)
+
+
+@pytest.mark.parametrize(
+    ("values", "drops"),
+    [
+        ([1] + [2] * 5, 0),  # five bad epochs are let pass
+        ([1] + [2] * 12, 2),
+        ([1] + [2] * 5 + [0.5] + [2] * 5, 0),  # a better one begins the count anew
+        ([1] + [0.99995] * 6, 1),  # better by less than a ten-thousandth is not
+    ],
+)
+def test_plateau_falls_after_more_than_five_epochs_without_progress(values, drops):
+    share, last = losses.plateau(0.25, 5), len(values) + 1
+    validated = [{"loss": 9.0 - n, "val_loss": loss} for n, loss in enumerate(values)]
+    # Where nobody validates, it watches the loss of training.
+    for history in (validated, [{"loss": loss} for loss in values]):
+        assert share(last, history) == pytest.approx(0.25**drops)
+
+
+def test_cosine_is_keras_cosine_between_the_epochs_it_shares_with_it():
+    share = losses.cosine(epochs=40, warm_up=8, floor=0.05)
+    other = keras.optimizers.schedules.CosineDecay(
+        0.0, decay_steps=32, alpha=0.05, warmup_target=1.0, warmup_steps=8
+    )
+    for epoch in (1, 4, 8, 9, 20, 39, 40, 45):
+        assert share(epoch, []) == pytest.approx(float(other(epoch)), abs=1e-6)
+    # It ends with the training, unless told otherwise.
+    assert losses.resolved("schedule", "cosine", {}, 60)["epochs"] == 60
+    assert losses.resolved("schedule", "cosine", {"epochs": 9}, 60)["epochs"] == 9
+    assert "epochs" not in losses.resolved("schedule", "plateau", {}, 60)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("focal", {"gama": 1}, "loss 'focal' has no option 'gama'.*'gamma'"),
+        ("cross_entropy", {"gamma": 1}, "cross_entropy' has no option 'gamma'"),
         ("focal", {"gamma": -1}, "gamma is -1.0; input should be greater"),
         ("focal", {"smooth_twice": 1}, "smooth_twice is 1; .* a valid bool"),
         ("margin", {"present": 1.5}, "present is 1.5; input should be less than"),
-        ("cross_entropy", {"gamma": 1}, "cross_entropy' has no option 'gamma'"),
+        ("step", {"evry": 3}, "schedule 'step' has no option 'evry'.*'every'"),
+        ("plateau", {"patience": 1.5}, "patience is 1.5; input should be a valid int"),
+        ("cosine", {"warm_up": 9, "epochs": 9}, "warm_up is 9, but .* has 9 epochs"),
     ],
 )
 def test_a_bad_option_is_named(name, options, message):
     with pytest.raises(ValueError, match=message):
-        losses.resolved_options(name, options)
+        kind = "loss" if name in losses.LOSSES else "schedule"
+        losses.resolved(kind, name, options, 100)

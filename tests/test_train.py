@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import cuts
 import keras
 import numpy as np
 import pandas as pd
@@ -28,11 +29,6 @@ def document(folders):
     return json.loads(folders.manifest.read_text())
 
 
-def only_document(folder):
-    (path,) = folder.glob("Results/*/run.json")
-    return json.loads(path.read_text())
-
-
 def curves(folders, number):
     return pd.read_csv(folders.curves(number)).drop(columns="seconds")
 
@@ -42,12 +38,6 @@ def logged(folders, number, name):
     events = EventAccumulator(str(folders.events(number)), {"tensors": 0}).Reload()
     found = events.Tensors(name)
     return [e.step for e in found], [make_ndarray(e.tensor_proto) for e in found]
-
-
-def plain_loss(model, data, rows):
-    """Return the cross-entropy of unsmoothed labels."""
-    probabilities = np.asarray(model(data.x[rows]))
-    return -np.log(probabilities[np.arange(len(rows)), data.y[rows]]).mean()
 
 
 @pytest.fixture(scope="module")
@@ -73,33 +63,28 @@ def network():
     options = {"filters": 4, "blocks": 1, "dropout": 0.0}
     given = {"weight_average": 0.7, "epochs": 20, "model_options": options}
     plan, _ = small_plan("", tiny_features(), **given)
-    return fold.Network(plan.settings, (20, 5), 3), tiny_features().x[:19]
+    return fold.Network(plan.settings, tiny_features()), tiny_features().x[:19]
 
 
 def test_a_run_leaves_all_its_files(calm, tiny):
     folders = run(calm, tiny)
     manifest = document(folders)
-    assert manifest["status"] == "done" and manifest["schema_version"] == 2
+    assert manifest["status"] == "done"
     assert folders.run_id.startswith("TINY-cnn-speaker-s46-")
     table = runs.read_predictions(folders.predictions)
     expected = "file speaker sex fold y_true y_pred p_class_0 p_class_1 p_class_2"
     assert list(table.columns) == expected.split()
     assert sorted(table["file"]) == tiny.file.tolist()
-    probabilities = table.filter(like="p_").to_numpy()
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
-    assert (probabilities.argmax(axis=1) == table["y_pred"]).all()
     pooled, truth = manifest["metrics"]["pooled"], table["y_true"]
     uar = recall_score(truth, table["y_pred"], average="macro")
     assert pooled["uar"] == pytest.approx(uar)
     assert pooled["war"] == pytest.approx(accuracy_score(truth, table["y_pred"]))
     with np.load(folders.embeddings) as embeddings:
         assert embeddings["file"].tolist() == table["file"].tolist()
-        assert (embeddings["z"].dtype, len(embeddings["z"])) == (np.float32, 48)
+        assert len(embeddings["z"]) == 48
     for number in (1, 2, 3):
         rows = curves(folders, number)
         assert rows["epoch"].tolist() == [1, 2, 3, 4]
-        names = {"loss", "accuracy", "uar", "val_loss", "val_accuracy", "val_uar"}
-        assert names <= set(rows)
         _, values = logged(folders, number, "uar/validation")
         np.testing.assert_allclose(values, rows["val_uar"], atol=1e-6)
         # The saved network is the tested one.
@@ -112,34 +97,19 @@ def test_a_run_leaves_all_its_files(calm, tiny):
     assert f"Models/{folders.run_id}/fold_03.keras" in kept
 
 
-def test_the_tested_epoch_is_the_best_on_validation_and_the_last_is_kept(tmp_path):
+def test_patience_ends_a_fold_and_its_best_epoch_is_the_saved_one(tmp_path):
     given = HARD | {"weight_average": 0.8, "epochs": 40, "early_stopping": 3}
-    hard = tiny_features(signal=0.1)
-    folders = run(tmp_path, hard, **given)
-    earlier, lengths = 0, []
+    hard, lengths = tiny_features(signal=0.1), []
     plan, _ = small_plan(tmp_path, hard, **given)
+    folders = run(tmp_path, hard, **given)
     for part, entry in zip(plan.folds, document(folders)["folds"], strict=True):
-        table = curves(folders, part.number)
-        order = ["val_uar", "val_loss", "epoch"]
-        ranked = table.sort_values(order, ascending=[False, True, True])
-        best = ranked["epoch"].iloc[0]
-        assert (entry["epoch_chosen"], entry["chosen_on"]) == (best, "validation")
-        assert entry["epochs_run"] == len(table)
-        lengths.append(len(table))
-        assert len(table) in (40, best + 3)
-        # The saved networks are those of the epochs they are said to be of.
+        found, best = curves(folders, part.number)["val_loss"], entry["epoch_chosen"]
+        lengths.append(len(found))
+        assert entry["epochs_run"] == len(found) and len(found) in (40, best + 3)
         model = keras.saving.load_model(folders.model(part.number), compile=False)
-        found = table["val_loss"].to_numpy()
-        wanted = pytest.approx(found[best - 1], 1e-3)
-        assert plain_loss(model, hard, part.validation) == wanted
-        last = folders.last_weights(part.number)
-        assert last.is_file() == (best < len(table))
-        if last.is_file():
-            model.load_weights(last)
-            wanted = pytest.approx(found[-1], 1e-3)
-            assert plain_loss(model, hard, part.validation) == wanted
-            earlier += abs(found[-1] - found[best - 1]) > 0.001
-    assert earlier, "choose data for which an earlier epoch wins"
+        rows = part.validation
+        answers = np.asarray(model(hard.x[rows]))[np.arange(len(rows)), hard.y[rows]]
+        assert -np.log(answers).mean() == pytest.approx(found[best - 1], 1e-3)
     assert len(set(lengths)) > 1
 
 
@@ -184,7 +154,8 @@ def test_a_failure_is_recorded_with_where_it_happened(tmp_path):
     broken.x[:] = np.nan
     with pytest.raises(FloatingPointError, match="loss is nan; lower learning_rate"):
         run(tmp_path, broken, fold_parallel="off")
-    manifest = only_document(tmp_path)
+    (path,) = tmp_path.glob("Results/*/run.json")
+    manifest = json.loads(path.read_text())
     assert manifest["status"] == "failed" and "loss is nan" in manifest["error"]
     assert "train_folds" in manifest["traceback"]
 
@@ -192,19 +163,15 @@ def test_a_failure_is_recorded_with_where_it_happened(tmp_path):
 def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(
     tmp_path, tiny, monkeypatch
 ):
-    undisturbed = run(tmp_path / "a", tiny, **QUICK)
-
     def full(source, target):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
         patch.setattr("lib.fold.shutil.copyfile", full)
         with pytest.raises(OSError, match=r"fold_0\d.*disk is full.*free some space"):
-            run(tmp_path / "b", tiny, **QUICK)
-    assert not list(tmp_path.rglob(".partial-*"))
-    again = run(tmp_path / "b", tiny, **QUICK)
-    assert again.predictions.read_bytes() == undisturbed.predictions.read_bytes()
-    assert document(again)["traceback"] is None
+            run(tmp_path, tiny, **QUICK)
+    found = document(run(tmp_path, tiny, **QUICK))
+    assert found["status"] == "done" and found["traceback"] is None
 
 
 # --- cuts -----------------------------------------------------------------------------
@@ -236,43 +203,35 @@ def test_a_cut_run_ends_bit_by_bit_as_an_undisturbed_one(tmp_path, monkeypatch, 
         patch.setattr(fold.FoldTraining, "show", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "cut", hard, **given)
-    manifest = only_document(tmp_path / "cut")
-    assert (manifest["status"], manifest["error"]) == ("failed", "KeyboardInterrupt")
     other = device.Device("cpu", "another machine", "not needed")
     again = run(tmp_path / "cut", hard, device=other, **given)
-    assert calm.run_id == again.run_id
     assert calm.predictions.read_bytes() == again.predictions.read_bytes()
     for number in (1, 2, 3):
         pd.testing.assert_frame_equal(curves(calm, number), curves(again, number))
         steps, _ = logged(again, number, "uar/train")
         assert steps == curves(calm, number)["epoch"].tolist()
-    one, other = document(calm)["folds"], document(again)["folds"]
-    for name in ("epoch_chosen", "epochs_run"):
-        assert [entry[name] for entry in one] == [entry[name] for entry in other]
-    assert [entry["attempt"] for entry in other] == [1, 2, 2]
-    attempts = document(again)["attempts"]
-    assert attempts[1]["device"]["description"] == "another machine"
+    found = document(again)
+    assert [entry["attempt"] for entry in found["folds"]] == [1, 2, 2]
+    assert found["attempts"][1]["device"]["description"] == "another machine"
     assert not list(again.logs.glob("*.checkpoint.npz"))
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_a_run_ends_as_if_undisturbed(tmp_path):
+def test_a_run_that_is_killed_ends_as_if_undisturbed(tmp_path, tiny):
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    # A checkpoint, a network, a table of curves, an outcome, a checkpoint.
+    moments = ("4", "31", "2", "4", "20")
     done = subprocess.run(
-        [sys.executable, "tests/cuts.py", str(tmp_path), "4"],
+        [sys.executable, "tests/cuts.py", str(tmp_path / "killed"), *moments],
         cwd=REPOSITORY,
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    calm, killed = (
-        list((tmp_path / name).glob("Results/*/predictions.csv"))[0].read_bytes()
-        for name in ("calm", "killed")
-    )
-    assert calm == killed
-    seen = json.loads(done.stdout)
-    assert len({tuple(place) for place in seen}) >= 3, f"the cuts fell together: {seen}"
+    assert done.stdout.split() == ["9"] * len(moments) + ["0"], done.stderr[-3000:]
+    calm = run(tmp_path / "calm", tiny, **cuts.GIVEN)
+    (killed,) = tmp_path.glob("killed/Results/*/predictions.csv")
+    assert killed.read_bytes() == calm.predictions.read_bytes()
     assert not [*tmp_path.rglob(".partial-*"), *tmp_path.rglob("*.checkpoint.npz")]
 
 
@@ -299,7 +258,7 @@ def test_an_epoch_is_that_of_keras_fit_and_the_ema_that_of_all_its_steps(network
     """The last batch is smaller: 8, 8 and 3 clips."""
     network, x = network
     labels = losses.smoothed_labels(np.arange(19) % 3, 3, 0.1)
-    network.assign([network.draw(1)])
+    network.assign([network.draw(1, 1)])
     twin = keras.models.clone_model(network.model)
     twin.set_weights(network.model.get_weights())
     adam = keras.optimizers.Adam(1e-3, 0.93, 0.98, 1e-8)
@@ -316,28 +275,19 @@ def test_an_epoch_is_that_of_keras_fit_and_the_ema_that_of_all_its_steps(network
             old = averages or now  # the first step begins the average
             averages = [0.7 * a + 0.3 * b for a, b in zip(old, now, strict=True)]
         assert loss == pytest.approx(total / 19, abs=1e-5)
-    pairs = zip(network.model.get_weights(), twin.get_weights(), strict=True)
-    for ours, theirs in pairs:
+    for ours, theirs in zip(network.model.weights, twin.weights, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     state = network.state()
     network.assign([state], average=True)
-    found = [weight.numpy() for weight in network.model.trainable_variables]
-    for ours, theirs, raw in zip(found, averages, state, strict=False):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
-        assert ours.size == 1 or np.abs(ours - raw).max() > 1e-6
+    for ours, average in zip(network.variables, averages, strict=False):
+        np.testing.assert_allclose(ours, average, atol=1e-5)
+    assert np.abs(averages[0] - state[0]).max() > 1e-4
     # Answers are by the average; the raw weights are what training goes on with.
+    averaged = np.asarray(network.model(x))
     network.assign([state])
     (answers,) = network.answer(x, [np.arange(19)])
+    np.testing.assert_allclose(answers, averaged, atol=1e-6)
     np.testing.assert_array_equal(network.state()[0], state[0])
-    network.assign([state], average=True)
-    np.testing.assert_allclose(answers, network.model(x), atol=1e-6)
-
-
-def test_answers_do_not_depend_on_the_batch(network):
-    network, x = network
-    whole, embeddings = network.predict(np.tile(x, (10, 1, 1)))
-    assert whole.shape == (190, 3) and len(embeddings) == 190
-    np.testing.assert_allclose(whole[5:6], network.predict(x[5:6])[0], atol=1e-6)
 
 
 def test_what_trains_follows_the_schedule_and_has_the_copies_of_its_rows(
@@ -357,9 +307,8 @@ def test_what_trains_follows_the_schedule_and_has_the_copies_of_its_rows(
     monkeypatch.setattr(fold.Network, "answer", judged)
     given = {"schedule": "exponential", "schedule_options": {"factor": 0.5}}
     plan, params = small_plan(tmp_path, tiny, epochs=3, folds=2, **given)
-    plan = plan._replace(augmentation=train.Augmentation(copies))
-    cpu = device.select("cpu")
-    train.train_seeds([plan], tiny, params.folders, device=cpu, verbose=0)
+    plans, cpu = [plan._replace(copies=copies)], device.select("cpu")
+    train.train(plans, tiny, params.folders, device=cpu, verbose=0)
     assert [rate for *_, rate in seen] == pytest.approx([1e-3, 5e-4, 2.5e-4] * 2)
     assert len({tuple(order) for *_, order, _ in seen}) == 6
     for (clips, labels, order, _), number in zip(seen, (0, 0, 0, 1, 1, 1), strict=True):
@@ -367,15 +316,15 @@ def test_what_trains_follows_the_schedule_and_has_the_copies_of_its_rows(
         trained = clips[np.sort(order)]
         np.testing.assert_array_equal(trained[: len(rows)], tiny.x[rows])
         np.testing.assert_array_equal(trained[len(rows) :: 2], tiny.x[rows] + 100)
-        assert len(trained) == 3 * len(rows)
         wanted = tiny.y[np.concatenate([rows, np.repeat(rows, 2)])]
         assert labels[np.sort(order)].argmax(axis=1).tolist() == wanted.tolist()
         assert labels.max() == pytest.approx(0.9 + 0.1 / 3)
 
 
-def test_derived_seeds_differ_between_folds_and_seeds():
-    pairs = [(seed, number) for seed in range(20) for number in range(20)]
-    assert len({device.derived_seed(*pair) for pair in pairs}) == 400
+def test_networks_of_all_folds_and_seeds_begin_with_other_weights(network):
+    pairs = [(seed, number) for seed in range(3) for number in range(3)]
+    drawn = [network[0].draw(*pair)[0].tobytes() for pair in pairs]
+    assert len(set(drawn)) == 9 and drawn[0] == network[0].draw(0, 0)[0].tobytes()
 
 
 # --- settings -------------------------------------------------------------------------
@@ -388,38 +337,26 @@ CEPSTRUM = {"augmentation": "cepstrum"}
     ("given", "message"),
     [
         ({"model": "svm", "epochs": 3}, "svm .* no use for epochs"),
-        ({"model": "majority", "loss": "focal", "beta_1": 0.5}, "no use for beta_1, l"),
         ({"model": "svm"} | CEPSTRUM, "no use for augmentation"),
         ({"model": "svm", "model_options": {"kernel_size": 3}}, "no option 'kernel"),
         ({"model_options": {"dilation": 3}}, "model_options.*'dilation'.*'dilations'"),
         ({"protocol": "paper", "early_stopping": 3}, "no validation to stop on"),
         ({"epochs": 9, "early_stopping": 9}, "can never stop anything"),
         ({"epochs": 20, "schedule": "step"}, "changes nothing in 20 epochs"),
-        ({"epochs": 5, "schedule": "plateau"}, "changes nothing in 5 epochs"),
-        ({"schedule": "exponential", "schedule_options": {"factor": 1}}, "nothing in"),
         # 24 clips in batches of 8, 4 times.
         (FEW_STEPS | {"epochs": 4}, "0.9 averages 10 steps.* are 12 in all"),
         ({"augmentation_options": {"transforms": ["noise"]}}, "has no option"),
-        *(
-            (CEPSTRUM | {"augmentation_options": options}, message)
-            for options, message in (
-                ({"transforms": "noise"}, "give a list of"),
-                ({"transforms": {"noise": 1}}, "give a list of"),
-                ({"transforms": ["nois"]}, "transforms is .'nois'.; give a list"),
-                ({"probability": 0}, "greater than 0"),
-                ({"probability": True}, "valid number"),
-                ({"probability": "0.5"}, "valid number"),
-            )
-        ),
+        (CEPSTRUM | {"augmentation_options": {"transforms": "noise"}}, "give a list"),
+        (CEPSTRUM | {"augmentation_options": {"probability": 0}}, "greater than 0"),
     ],
 )
 def test_a_parameter_that_would_change_nothing_is_refused(tiny, given, message):
     with pytest.raises(ValueError, match=message):
-        train.resolve(config.validated(given), tiny)
+        train.make_plan(config.validated(given), tiny)
 
 
 def test_the_settings_are_those_that_run_ids_are_made_of(tiny):
-    settings = train.resolve(config.validated({"epochs": 30}), tiny)
+    settings = train.make_plan(config.validated({"corpus": "EMODB"}), tiny).settings
     names = """
         corpus features feature_settings clip_samples data_sha256 model model_options
         protocol folds folds_sha256 seed epochs batch_size learning_rate beta_1 beta_2
@@ -427,9 +364,10 @@ def test_the_settings_are_those_that_run_ids_are_made_of(tiny):
         loss loss_options augmentation augmentation_options
     """
     assert set(settings) == set(names.split())
-    assert settings["epochs"] == 30 and settings["batch_size"] == 16  # DEMO's
-    classical = train.resolve(config.validated(QUICK), tiny)
-    assert list(classical) == list(settings)
+    official = {"epochs": 500, "batch_size": 64, "learning_rate": 1e-3}
+    official |= {"beta_1": 0.93, "beta_2": 0.98, "label_smoothing": 0.1}
+    assert official.items() <= settings.items()
+    classical = train.make_plan(config.validated(QUICK), tiny).settings
     assert {classical[name] for name in config.TRAINING} == {None}
 
 
@@ -452,12 +390,12 @@ def test_seeds_end_as_each_alone_and_a_failure_keeps_the_finished(
     with monkeypatch.context() as patch:
         patch.setattr(fold.FoldTraining, "show", failing)
         with pytest.raises(OSError, match="disk is full"):
-            train.train_seeds(plans, tiny, params[0].folders, **given)
+            train.train(plans, tiny, params[0].folders, **given)
     paths = tmp_path.glob("both/Results/*/run.json")
     found = [json.loads(path.read_text()) for path in paths]
     states = {item["config"]["seed"]: item["status"] for item in found}
     assert states == {3: "done", 4: "failed"}
-    made = train.train_seeds(plans, tiny, params[0].folders, **given)
+    made = train.train(plans, tiny, params[0].folders, **given)
     alone = run(tmp_path / "alone", tiny, seed=4)
     assert alone.run_id == made[1].run_id
     assert alone.predictions.read_bytes() == made[1].predictions.read_bytes()
@@ -468,11 +406,11 @@ def test_plans_that_differ_in_more_than_the_seed_are_refused(tmp_path, tiny):
     twice, _ = small_plan(tmp_path, tiny, seed=3)
     slower, _ = small_plan(tmp_path, tiny, seed=4, learning_rate=0.5)
     for plans, message in (
-        ([first, twice], r"seeds \[3, 3\]: give each of them once"),
-        ([first, slower], "learning_rate is 0.001 with seed 3 and 0.5 with seed 4"),
+        ([first, twice], r"seeds \[3, 3\]"),
+        ([first, slower], "differ in .'learning_rate'"),
     ):
         with pytest.raises(ValueError, match=message):
-            train.train_seeds(plans, tiny, params.folders, device=device.select("cpu"))
+            train.train(plans, tiny, params.folders, device=device.select("cpu"))
     assert not (tmp_path / "Results").exists()
 
 
@@ -484,10 +422,6 @@ def test_folds_in_processes_end_as_one_after_the_other(calm, tmp_path, monkeypat
     made = [beside, run(calm, tiny_features())]
     one, other = (runs.read_predictions(folders.predictions) for folders in made)
     pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
-    broken = tiny_features()
-    broken.x[:] = np.nan
-    with pytest.raises(FloatingPointError, match="loss is nan"):
-        run(tmp_path / "broken", broken)
 
 
 def test_processes_are_for_long_runs_on_tensorflows_cpu(monkeypatch):
@@ -495,30 +429,15 @@ def test_processes_are_for_long_runs_on_tensorflows_cpu(monkeypatch):
     monkeypatch.setattr(train.joblib, "cpu_count", lambda: 4)
     settings, sizes = {"epochs": 500, "batch_size": 64}, [480] * 10
     assert train.processes(settings, cpu, sizes) == 4
-    assert train.processes(settings, cpu, sizes[:3]) == 3
     assert train.processes(settings, gpu, sizes) == 1
     assert train.processes(settings | {"epochs": 1}, cpu, sizes) == 1
     monkeypatch.setattr(train.keras.backend, "backend", lambda: "jax")
     assert train.processes(settings, cpu, sizes) == 1
 
 
-def test_what_is_left_of_a_run_trains_as_the_whole_would(copied, tiny, monkeypatch):
-    """In as many processes: their threads decide the last bits of sums."""
-    asked = []
-    monkeypatch.setattr(train, "processes", lambda *given: asked.append(given[2]) or 1)
-    copied.outcome(2).unlink()
-    copied.manifest.write_text(json.dumps(document(copied) | {"status": "failed"}))
-    run(copied.workspace.root, tiny)
-    assert [len(sizes) for sizes in asked] == [3]
-
-
-def test_plain_lines_tell_epochs_and_folds_and_silence_nothing(
-    tmp_path, tiny, capsys, monkeypatch
-):
-    run(tmp_path / "silent", tiny, **QUICK)
-    assert capsys.readouterr().out == ""
+def test_plain_lines_tell_epochs_and_folds(tmp_path, tiny, capsys, monkeypatch):
     monkeypatch.setattr(train, "LINE_EVERY", 1)
-    run(tmp_path / "plain", tiny, verbose=2, **QUICK)
+    run(tmp_path, tiny, verbose=2, **QUICK)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6
     assert "fold 1  epoch 1  loss" in lines[0] and "tested" in lines[1]

@@ -11,7 +11,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from lib.corpora import demo
-from lib.files import REPOSITORY, Workspace, find_workspace
+from lib.files import REPOSITORY, Workspace
 from tools import KERNEL_OPTIONS
 
 CHAPTERS = ("01_preprocess", "02_train", "03_test", "04_tsne", "05_results")
@@ -72,7 +72,7 @@ def report(workspace: Workspace, executed: Path) -> str:
 
 def main() -> int:
     """Generate DEMO, run the chapters, print the results; return the status."""
-    workspace = find_workspace()
+    workspace = Workspace()
     executed = workspace.results / "demo"
     notebooks = [REPOSITORY / "notebooks" / f"{name}.ipynb" for name in CHAPTERS]
     try:

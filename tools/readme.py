@@ -51,7 +51,7 @@ def corpora_table() -> str:
     rows = []
     for corpus in map(corpora.get, corpora.names()):
         clips = sum(corpus.counts.values()) or "varies"
-        speakers = len(corpus.speakers) or "unknown"
+        speakers = len(corpus.sexes) or "unknown"
         emotions = len(corpus.labels)
         row = (f"`{corpus.name}`", corpus.language, emotions, speakers, clips)
         rows.append((*row, corpus.terms))

@@ -1,22 +1,15 @@
-"""DEMO: a small corpus of synthetic emotional speech that the workbook generates.
-
-Nobody speaks here, and results on DEMO say nothing about human speech. `demo.yaml` says
-what is spoken, how, by whom and after which publications.
-"""
-
-from __future__ import annotations
+"""DEMO: a small corpus of synthetic speech, described in `demo.yaml`; nobody speaks."""
 
 import contextlib
-import hashlib
 import itertools
 import json
-import types
 import wave
 from pathlib import Path
+from types import SimpleNamespace as Traits
 
-import joblib
 import numpy as np
 import yaml
+from numpy.random import Generator
 from scipy import signal
 from tqdm.auto import tqdm
 
@@ -30,69 +23,47 @@ STEP = 80  # samples from target to target, 5 ms
 HOP, WINDOW = 160, 480  # samples of sound for which a filter stands still
 DATA = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
 TEXTS, EMOTIONS, PHONES = DATA["texts"], DATA["emotions"], DATA["phones"]
-SPEAKERS = {
-    name: types.SimpleNamespace(**traits) for name, traits in DATA["speakers"].items()
-}
+SPEAKERS = {name: Traits(**traits) for name, traits in DATA["speakers"].items()}
 CLIPS = list(itertools.product(SPEAKERS, EMOTIONS, TEXTS))
 
 
-def generate(folder: Path, *, seed: int = 0, verbose: int = 1) -> Path:
+def generate(folder: Path, *, verbose: int = 1) -> Path:
     """Write the corpus unless it is there, whole and unchanged; return the folder.
 
-    Args:
-        folder: The corpus folder, e.g. `Datasets/DEMO`; other files in it stay.
-        seed: Seed of all random choices, 0 or more.
-        verbose: 0 silent, 1 a progress bar, 2 plain lines.
+    Other files in the folder stay; `verbose` 0 shows no progress.
     """
     folder = Path(folder)
-    if seed < 0:
-        raise ValueError(f"seed {seed} is negative; give 0 or more.")
     paths = [folder / f"{who}/{who}_{how}_{text}.wav" for who, how, text in CLIPS]
 
     def manifest() -> dict[str, object]:
-        hashes = bytes.fromhex("".join(map(sha256_file, paths)))
-        about = {"corpus": "DEMO", "synthetic": True, "version": VERSION, "seed": seed}
-        digest = {"sha256_of_clips": hashlib.sha256(hashes).hexdigest()}
-        return about | {"clips": len(CLIPS)} | digest
+        hashes = {path.name: sha256_file(path) for path in paths}
+        return {"corpus": "DEMO", "synthetic": True, "version": VERSION} | hashes
 
     # The manifest is written last; where it does not match, all is written again.
     with contextlib.suppress(FileNotFoundError, ValueError):
         if json.loads((folder / MANIFEST).read_text("utf-8")) == manifest():
             return folder
-    # Only the synthesis runs in threads: files are written one after another.
-    workers = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")
-    sounds = workers(joblib.delayed(utterance)(*clip, seed) for clip in CLIPS)
-    bar = tqdm(sounds, "DEMO", len(CLIPS), unit="clip", disable=verbose != 1)
-    for path, (samples, rate) in zip(paths, bar, strict=True):
-        # The standard library writes the same header on every machine.
+    bar = tqdm(CLIPS, "DEMO", unit="clip", disable=not verbose)
+    for path, clip in zip(paths, bar, strict=True):
+        samples = utterance(*clip)
         with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as file:
-            file.setparams((1, 2, rate, 0, "NONE", ""))
+            file.setparams((1, 2, RATE, 0, "NONE", ""))
             file.writeframes((samples * 32768).astype("<i2").tobytes())
     write_json(folder / MANIFEST, manifest())
-    if verbose == 2:
-        print(f"DEMO: wrote {len(CLIPS)} synthetic clips to {folder}")
     return folder
 
 
-def utterance(
-    speaker: str, emotion: str, text: str, seed: int = 0
-) -> tuple[np.ndarray, int]:
-    """Return the clip of e.g. ("f1", "angry", "t1") and its rate in Hz.
-
-    Its samples, float32 (n,) in [-1, 1], are exactly those of the 16-bit file.
-    """
-    for value, known in ((speaker, SPEAKERS), (emotion, EMOTIONS), (text, TEXTS)):
-        if value not in known:
-            raise ValueError(f"{value!r} is not one of {', '.join(known)}.")
+def utterance(speaker: str, emotion: str, text: str) -> np.ndarray:
+    """Return the samples of e.g. ("f1", "angry", "t1"), those of the 16-bit file."""
     who = SPEAKERS[speaker]
     place = list(SPEAKERS).index(speaker), list(EMOTIONS).index(emotion)
-    room = np.random.default_rng((seed, 1, place[0]))
-    manner = np.random.default_rng((seed, 2, *place))
-    random = np.random.default_rng((seed, 3, *place, list(TEXTS).index(text)))
+    room = np.random.default_rng((0, 1, place[0]))
+    manner = np.random.default_rng((0, 2, *place))
+    random = np.random.default_rng((0, 3, *place, list(TEXTS).index(text)))
     change = np.array([*EMOTIONS[emotion].values()]) * random.uniform(*DATA["strength"])
     change += DATA["manner"] * manner.standard_normal(6)
     change += DATA["clip"] * random.standard_normal(6)
-    how = types.SimpleNamespace(**dict(zip(EMOTIONS[emotion], change, strict=True)))
+    how = Traits(**dict(zip(EMOTIONS[emotion], change, strict=True)))
 
     steps, accents = _score(TEXTS[text], who.rate * 2**how.rate, random)
     seconds = np.arange(len(steps)) * STEP / RATE
@@ -118,12 +89,10 @@ def utterance(
     sound += signal.lfilter([np.sqrt(1 - 0.9**2)], [1, -0.9], hiss)
     # A recordist turns the gain down before a loud clip distorts.
     sound *= min(1.0, 0.9 / np.abs(sound).max())
-    return (np.rint(sound * 32767) / 32768).astype(np.float32), RATE
+    return (np.rint(sound * 32767) / 32768).astype(np.float32)
 
 
-def _score(
-    text: str, rate: float, random: np.random.Generator
-) -> tuple[np.ndarray, list[tuple[float, float]]]:
+def _score(text: str, rate: float, random: Generator) -> tuple[np.ndarray, list]:
     """Return targets every 5 ms (steps, 7), and second and height of the accents."""
     phones = text.replace(" ", "")
     last_vowel = max(map(phones.rfind, "aeiou"))
@@ -148,11 +117,7 @@ def _score(
 
 
 def _voice(
-    steps: np.ndarray,
-    pitch: np.ndarray,
-    who: types.SimpleNamespace,
-    effort: float,
-    random: np.random.Generator,
+    steps: np.ndarray, pitch: np.ndarray, who: Traits, effort: float, random: Generator
 ) -> np.ndarray:
     """Return a sentence, its loud vowels with a mean square of 1."""
     samples = np.arange(len(steps) * STEP) / STEP

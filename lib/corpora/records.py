@@ -1,33 +1,28 @@
-"""What the workbook knows of each corpus, and which files in a folder are its clips."""
-
-from __future__ import annotations
+"""What is known of each corpus, how to fetch it, which files in a folder are clips."""
 
 import dataclasses
-import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import soundfile
 import yaml
-from natsort import natsort_keygen, ns
 
-from lib.files import DATASETS, located
+from lib.files import DATASETS, located, sha256_file
 
 HERE = Path(__file__).parent
+CHECKSUMS = HERE.parent / "data" / "checksums"
 MESSAGES = yaml.safe_load((HERE / "messages.yaml").read_text(encoding="utf-8"))
 # The built-in corpora are released in WAV; FLAC holds the same samples.
 RELEASED_SUFFIXES = (".wav", ".flac")
-AUDIO_SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()}
-AUDIO_SUFFIXES |= set(MESSAGES["words"]["audio_suffixes"].split())
-AUDIO_SUFFIXES -= {".raw", ".sd2"}  # they do not say how they are to be read
+AUDIO_SUFFIXES = MESSAGES["words"]["audio_suffixes"].split()
 RECORD = "corpus.json"
-# What `naming` cannot describe, by corpus; layouts.py and own.py add theirs.
-NAMES: dict[str, Callable[[Corpus, PurePosixPath], str]] = {}
-FINDERS: dict[str, Callable[[Corpus, Path], Iterator[Clip | Problem]]] = {}
+# Lines of single evaluators begin with C- and A-.
+_TURN = re.compile(r"(?m)^[ \t]*\[[\d.]+ - [\d.]+\]\s+(\S+)\s+(\w+)\s+\[.*\]\s*$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,17 +56,17 @@ class Corpus:
 
     name: str
     title: str
-    labels: tuple[str, ...]
+    labels: list[str]
     clip_samples: int
     dilations: int
     how_to_get: str
-    naming: Mapping[str, Any]
+    naming: dict
     seconds: tuple[float, float]
     terms: str = "Your own data."
     citation: str = ""
     language: str = ""
-    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    sexes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    sexes: dict[str, str] = dataclasses.field(default_factory=dict)
     sample_rate: int = 0  # 0 where it varies, as with the channels
     channels: int = 0
     download: str = ""
@@ -81,40 +76,32 @@ class Corpus:
     synthetic: bool = False
     own: bool = False  # registered by the user
 
-    @property
-    def speakers(self) -> tuple[str, ...]:
-        """Known speakers in display order."""
-        return tuple(self.sexes)
-
     def parse(
         self, file: PurePosixPath, folder: Path = Path()
     ) -> Clip | Problem | None:
         """Read a file's name; None is one of the release, but not of the task."""
         naming = self.naming
-        reason = {"corpus": self.name, "reason": naming["expected"]}
-        stem = NAMES[self.name](self, file) if self.name in NAMES else file.stem
-        match = re.fullmatch(naming["pattern"], stem, re.VERBOSE)
+        pattern, path = f"(.*/)? ({naming['pattern']})", str(file.with_suffix(""))
+        match = re.fullmatch(pattern, path, re.VERBOSE)
         found = match.groupdict("") if match else {}
         code, text = found.get("label", ""), found.get("text", "")
         label = naming.get("codes", {}).get(code, code)
-        if label not in (*self.labels, None):
-            return problem("name", str(file), **reason)
-        if label is None or re.search(naming.get("left_out", "(?!)"), str(file)):
-            return None
+        # The speaker is told by the innermost folder that names one, and by the name.
         in_folder = naming.get("speaker_folder", "(?!)")
         matches = [re.fullmatch(in_folder, part, re.I) for part in file.parts[:-1]]
         told = [match[1] for match in matches if match][-1:]
         told += filter(None, [found.get("speaker")])
+        if label not in (*self.labels, None) or not told:
+            return problem("name", str(file), corpus=self)
+        if label is None or re.search(naming.get("left_out", "(?!)"), str(file)):
+            return None
         # As `sexes` writes them: capitals, leading zeros.
         usual = {speaker.lower(): speaker for speaker in self.sexes}
         digits = naming.get("digits", 0)
         told = [usual.get(name.lower(), name.zfill(digits)) for name in told]
-        if not told:
-            return problem("name", str(file), **reason)
         if told[0] != told[-1] and not naming.get("folder_decides"):
             return problem("speaker", str(file), told=told[0], named=told[1])
-        speaker = told[0]
-        rules = naming.get("sex_rules", {}).items()
+        speaker, rules = told[0], naming.get("sex_rules", {}).items()
         ruled = [sex for sex, rule in rules if re.fullmatch(rule, speaker)]
         sex = self.sexes.get(speaker, "".join(ruled))
         names = {"code": code, "label": label, "speaker": speaker}
@@ -123,10 +110,7 @@ class Corpus:
 
 
 _RECORDS = yaml.safe_load((HERE / "corpora.yaml").read_text(encoding="utf-8"))
-BUILT_IN = {
-    name: Corpus(name=name, **record | {"labels": tuple(record["labels"])})
-    for name, record in _RECORDS.items()
-}
+BUILT_IN = {name: Corpus(name, **record) for name, record in _RECORDS.items()}
 
 
 def names(datasets: Path | str | None = None) -> tuple[str, ...]:
@@ -142,44 +126,62 @@ def get(name: str, datasets: Path | str | None = None) -> Corpus:
     datasets = located(datasets or DATASETS)
     known = names(datasets)
     if name not in known:
-        spelt = {known_name.upper(): known_name for known_name in known}
-        near = difflib.get_close_matches(str(name).strip().upper(), spelt, n=2)
-        hint = f" Did you mean {' or '.join(spelt[n] for n in near)}?" if near else ""
         raise ValueError(
-            f"Unknown corpus {name!r}.{hint} Known: {', '.join(known)}. Recordings of "
-            f'your own are registered once: corpora.register("{name}", source, '
-            f'r"{datasets}").'
+            f"Unknown corpus {name!r}. Known in {datasets}: {', '.join(known)}. "
+            "Register your own with corpora.register."
         )
     path = datasets / name / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        samples = round(record["clip_seconds"] * 22_050)
-        return Corpus(
-            **{key: record[key] for key in ("counts", "sexes", "sample_rate")},
-            name=name,
-            title=f"{name} (registered)",
-            labels=tuple(record["labels"]),
-            clip_samples=samples,
-            # Eight blocks of the official TIM-Net look back 511 frames of 512 samples;
-            # longer clips need the ten that it uses for IEMOCAP.
-            dilations=8 if samples <= 511 * 512 else 10,
-            seconds=tuple(record["seconds"]),
-            how_to_get=f"It was registered from {record['source']}; register it again "
-            "if it moved.",
-            naming={key: record[key] for key in ("source", "speaker_pattern")},
-            own=True,
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        return Corpus(name, **json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        message = f"{path} is damaged ({error}); register the corpus again."
+        raise ValueError(message) from error
+
+
+def load_checksums(corpus: Corpus) -> dict[str, str]:
+    """Return the SHA-256 of every original file by official key, {} if not known."""
+    if not corpus.checksums:
+        return {}
+    text = (CHECKSUMS / f"{corpus.checksums}.sha256").read_text(encoding="utf-8")
+    lines = [line.split("  ") for line in text.splitlines()]
+    return {corpus.parse(PurePosixPath(file)).key: digest for digest, file in lines}
+
+
+def download(corpus: Corpus, datasets: Path | str | None = None) -> Path:
+    """Fetch a corpus into `<datasets>/<NAME>`, or find it there; return the folder."""
+    import pooch
+
+    target = located(datasets or DATASETS) / corpus.name
+    if not corpus.download:
+        raise ValueError(f"{corpus.title} cannot be fetched. {corpus.how_to_get}")
+    if not target.is_dir() or not any(target.iterdir()):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # It would ask the user to copy a hash; that of an archive does not last.
+        pooch.get_logger().setLevel("WARNING")
+        with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as scratch:
+            unzip = pooch.Unzip(extract_dir="unpacked")
+            place = {"fname": "archive.zip", "path": scratch, "progressbar": True}
+            try:
+                pooch.retrieve(corpus.download, None, processor=unzip, **place)
+            except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+                raise OSError(
+                    f"{corpus.download} was not fetched ({type(error).__name__}: "
+                    f"{error}). Run the same again, or: {corpus.how_to_get}"
+                ) from error
+            (Path(scratch) / "unpacked").rename(target)
+    found = {clip.key: sha256_file(clip.path) for clip in find(corpus, target)[0]}
+    odd = sorted({key for key, _ in found.items() ^ load_checksums(corpus).items()})
+    if odd:
         raise ValueError(
-            f"{path} is damaged ({error}); register the corpus again."
-        ) from error
+            f"{target} is no original copy, {len(odd)} files are missing or altered "
+            f"({first_few(odd, 4)}). Move it away to fetch the original."
+        )
+    return target
 
 
 def find(corpus: Corpus, folder: Path | str) -> tuple[list[Clip], list[Problem]]:
     """Return the clips of a folder, one per key in row order, and all that is odd."""
     folder = Path(folder)
-    if not folder.is_dir():
-        return [], [problem("no folder", str(folder))]
     finder = FINDERS.get("own" if corpus.own else corpus.name, _walk)
     found = list(finder(corpus, folder))
     problems = [item for item in found if isinstance(item, Problem)]
@@ -189,58 +191,46 @@ def find(corpus: Corpus, folder: Path | str) -> tuple[list[Clip], list[Problem]]
     for clip in sorted(clips, key=lambda c: (c.file.count("/"), len(c.file), c.file)):
         first = kept.setdefault(clip.key, clip)
         if first is not clip:
-            pair = (clip.file, first.file)
-            problems.append(problem("twice", clip.file, files=pair))
+            problems.append(problem("twice", clip.file, used=first.file))
     return official_order(corpus, kept.values()), problems
 
 
 def scan(corpus: Corpus, folder: Path | str) -> list[Clip]:
     """Return the clips as `find` does; FileNotFoundError where there is none."""
     clips, problems = find(corpus, folder)
-    if not clips:
-        raise missing(corpus, folder, problems)
-    return clips
-
-
-def missing(
-    corpus: Corpus, folder: Path | str, problems: Sequence[Problem]
-) -> FileNotFoundError:
-    """Return the error that says what is expected in a folder, and how to get it."""
-    advice = f"{corpus.title} belongs in {folder}, but no clip of it was found"
-    advice += f" ({problems[0].message})" if problems else ""
-    return FileNotFoundError(f"{advice}. {corpus.how_to_get}")
+    if clips:
+        return clips
+    reason = f" ({problems[0].message})" if problems else ""
+    raise FileNotFoundError(
+        f"{corpus.title} belongs in {folder}, but no clip of it was found{reason}. "
+        f"{corpus.how_to_get}"
+    )
 
 
 def official_order(corpus: Corpus, clips: Iterable[Clip]) -> list[Clip]:
     """Sort clips by class in label order, then naturally by official key."""
-    # The published arrays are sorted so, by the names of their feature files; folds
-    # that are drawn over rows depend on it.
+    from natsort import natsort_keygen, ns
+
+    # So are the published arrays, by the names of their feature files, and the folds.
     natural = natsort_keygen(alg=ns.PATH | (ns.IGNORECASE if corpus.ignore_case else 0))
     by_name = sorted(clips, key=lambda clip: (natural(f"{clip.key}_raw.csv"), clip.key))
     return sorted(by_name, key=lambda clip: corpus.labels.index(clip.label))
 
 
-def files_below(
-    folder: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES
-) -> Iterator[PurePosixPath]:
-    """Yield the visible files with some suffixes, as relative paths, sorted."""
-    # Linked folders are followed, each real folder once.
-    seen: set[str] = set()
+def files_below(folder: Path, suffixes=AUDIO_SUFFIXES) -> Iterator[PurePosixPath]:
+    """Yield the visible files with some suffixes as relative paths, sorted."""
     for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
         relative = PurePosixPath(Path(parent).relative_to(folder).as_posix())
         visible = [relative / name for name in sorted(files) if name[0] != "."]
-        yield from (file for file in visible if file.suffix.lower() in suffixes)
-
-
-def printable(name: object) -> str:
-    """Return a name with escapes for the bytes that are not UTF-8 text."""
-    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+        for file in visible:
+            if file.suffix.lower() not in suffixes:
+                continue
+            shown = str(file).encode("utf-8", "backslashreplace").decode("utf-8")
+            if shown != str(file):
+                advice = "rename it, or unpack the archive with the right encoding"
+                raise ValueError(f"The name {shown} is not UTF-8 text: {advice}.")
+            yield file
 
 
 def first_few(names: Iterable[object], limit: int = 10) -> str:
@@ -254,25 +244,51 @@ def problem(about: str, file: str, **facts: object) -> Problem:
     """Return the problem that `messages.yaml` describes."""
     severity, kind, *words = MESSAGES[about]
     message, fix = (text.format(file=file, **facts) for text in words)
-    return Problem(severity, kind, file, message, fix, facts.get("files", ()))
+    return Problem(severity, kind, file, message, fix)
 
 
 def _walk(corpus: Corpus, folder: Path) -> Iterator[Clip | Problem]:
     """Read the name of every audio file."""
     outside = []
     for file in files_below(folder):
-        name = printable(file)
         if file.suffix.lower() not in RELEASED_SUFFIXES:
-            yield problem("format", name, suffix=file.suffix)
-        elif name != str(file):
-            yield problem("no text", name)
+            yield problem("format", str(file), suffix=file.suffix)
         elif (clip := corpus.parse(file, folder)) is None:
-            outside.append(name)
+            outside.append(str(file))
         else:
             yield clip
             classes = {part.lower() for part in file.parts[:-1]} & set(corpus.labels)
             if classes and isinstance(clip, Clip) and clip.label not in classes:
                 said = {"folders": " and ".join(sorted(classes)), "label": clip.label}
-                yield problem("class folder", name, **said)
+                yield problem("class folder", str(file), **said)
     if outside:
         yield problem("outside", outside[0], corpus=corpus.name, count=len(outside))
+
+
+def _find_iemocap(corpus: Corpus, folder: Path) -> Iterator[Clip | Problem]:
+    """Match the annotated turns of all sessions with their sentence files."""
+    audio, turns = {}, {}
+    for file in files_below(folder, {".txt", *RELEASED_SUFFIXES}):
+        if file.parent.name == "EmoEvaluation":
+            text = (folder / file).read_text(encoding="utf-8", errors="replace")
+            for turn, code in _TURN.findall(text):
+                turns.setdefault(turn, (code, file))
+        elif "sentences" in file.parts and file.suffix != ".txt":
+            audio.setdefault(file.stem, file)
+    for turn, (code, where) in turns.items():
+        name = re.fullmatch(corpus.naming["pattern"], turn, re.VERBOSE)
+        label = corpus.naming["codes"].get(code, "") if name else ""
+        if label == "":
+            yield problem("turn", str(where), turn=turn, code=code)
+        elif label and turn in audio:
+            speaker = name["session"] + name["letter"]
+            told = (label, speaker, corpus.sexes[speaker], name["text"], turn)
+            yield Clip(folder / audio[turn], str(audio[turn]), *told)
+        elif label:
+            yield problem("no audio", str(where), turn=turn)
+    for turn in sorted(audio.keys() - turns.keys()):
+        yield problem("no label", str(audio[turn]))
+
+
+# Who finds the clips of a corpus whose file names do not tell all; own.py adds itself.
+FINDERS = {"IEMOCAP": _find_iemocap}

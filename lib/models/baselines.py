@@ -1,12 +1,5 @@
-"""Baselines on the statistics of a clip: scikit-learn pipelines a network has to beat.
+"""Baselines: clip statistics, standardised (the embedding), and a classifier."""
 
-Their steps are clip statistics, standardisation (whose output is the embedding) and a
-classifier.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,18 +12,16 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
-Shape = Sequence[int | None]
-# Inverse strength C of the penalty; less is simpler.
-Regularisation = Annotated[float, Field(ge=1e-9, le=1e9)]
+Regularisation = Annotated[float, Field(ge=1e-9, le=1e9)]  # C, less is simpler
 
 
-def build_majority(input_shape: Shape, num_classes: int) -> Pipeline:
+def build_majority(input_shape: tuple, num_classes: int) -> Pipeline:
     """Build the system that answers with the class shares of the training clips."""
     return _pipeline(DummyClassifier(strategy="prior"), num_classes)
 
 
 def build_logistic(
-    input_shape: Shape, num_classes: int, *, regularisation: Regularisation = 0.1
+    input_shape: tuple, num_classes: int, *, regularisation: Regularisation = 0.1
 ) -> Pipeline:
     """Build logistic regression with an L2 penalty."""
     classifier = LogisticRegression(C=regularisation, max_iter=5000)
@@ -38,34 +29,29 @@ def build_logistic(
 
 
 def build_svm(
-    input_shape: Shape,
+    input_shape: tuple,
     num_classes: int,
     *,
     kernel: Literal["rbf", "linear"] = "rbf",
     regularisation: Regularisation = 1.0,
 ) -> Pipeline:
-    """Build support vector machines, one per class against the rest.
-
-    Their probabilities are the softmax of the machines' margins: the largest margin
-    wins, but nobody calibrated the numbers.
-    """
+    """Build one machine per class; the softmax of their margins is not calibrated."""
     machine = SVC(kernel=kernel, C=regularisation)
     return _pipeline(OneVsRestClassifier(machine), num_classes)
 
 
 def clip_statistics(clips: np.ndarray) -> np.ndarray:
-    """Return what clips are like on the whole: (n, frames, c) to (n, 4 c).
+    """Return mean and deviation of every coefficient and of its change, (n, 4 c).
 
-    Mean and standard deviation over time of every coefficient, then of its change
-    from one frame to the next. A single frame is taken as it is: (n, c).
+    A single frame is taken as it is: (n, c).
     """
     if clips.shape[1] == 1:
         return clips[:, 0]
     rows = []
     for clip in clips:
-        clip = clip.astype(np.float64)  # noqa: PLW2901
-        change = np.diff(clip, axis=0, prepend=clip[:1])
-        parts = [clip.mean(0), clip.std(0), change.mean(0), change.std(0)]
+        values = clip.astype(np.float64)
+        change = np.diff(values, axis=0, prepend=values[:1])
+        parts = [values.mean(0), values.std(0), change.mean(0), change.std(0)]
         rows.append(np.concatenate(parts))
     return np.array(rows)
 

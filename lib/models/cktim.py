@@ -1,28 +1,20 @@
-"""CkTIM-net: TIM-Net with continuous kernels in place of dilated ones.
+"""CkTIM-net (cybernetic-m/nn-project, 2024): TIM-Net with kernels as long as the clip.
 
-The network of the project CkTIM-net (cybernetic-m/nn-project, 2024): temporal-aware
-blocks (TIM-Net, arXiv 2211.08233, equations 1 to 4) whose convolutions see the whole
-past, by kernels that small networks generate from the positions of their taps
-(CKConv: Romero, Kuzina, Bekkers, Tomczak and Hoogendoorn, ICLR 2022, arXiv
-2102.02611). The two directions of time lie side by side in the channels: the first
-half reads the clip forwards, the second half backwards, each with its own weights.
+Small networks generate them from the positions of their taps (CKConv: Romero et al.,
+ICLR 2022, arXiv 2102.02611). The second half of the channels reads it backwards.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import keras
 import numpy as np
-import pydantic
 import scipy.fft
 from keras import layers, ops
 from keras.initializers import RandomUniform
 from pydantic import Field
 
-from lib.models import Share
+from lib.models import Count, Share, Taps, Width
 from lib.models.conv_bn import register
 
 HIDDEN = 32  # units of a generator's hidden layers at hidden_scale 1
@@ -31,15 +23,14 @@ NORMALISATION = {"momentum": 0.9, "epsilon": 1e-5}
 SPLINES = np.arange(-1.0, 7.0, dtype="float32")  # centres, in fifths of [-1, 1]
 
 
-@pydantic.validate_call(config={"strict": True})
 def build_cktim(
-    input_shape: Sequence[int | None],
+    input_shape: tuple,
     num_classes: int,
     *,
     continuous: bool = True,
-    blocks: Annotated[int, Field(ge=1, le=16)] = 6,
-    filters: Annotated[int, Field(ge=1, le=512)] = 39,
-    kernel_size: Annotated[int, Field(ge=1, le=64)] = 2,
+    blocks: Count = 6,
+    filters: Width = 39,
+    kernel_size: Taps = 2,
     generator: Literal["conv", "convKan"] = "conv",
     activation: Literal["sin", "relu"] = "sin",
     omega_0: Annotated[float, Field(ge=1e-3, le=1e4)] = 25.0,
@@ -53,34 +44,17 @@ def build_cktim(
     output_bias: bool = False,
     convolution: Literal["auto", "direct", "fft"] = "auto",
 ) -> keras.Model:
-    """Build CkTIM-net, or the network with dilated kernels it was compared with.
+    """Build CkTIM-net, or, not `continuous`, the dilated TIM it was compared with.
 
-    The defaults are the published best run but for `siren_initialisation`. Layers:
-    "embedding", the fused vector (batch, filters); "block_1_1", a block's first
-    convolution, and "block_1_1_generator", which makes its kernels.
-
-    Args:
-        continuous: Generated kernels as long as the clip; False for `kernel_size`
-            taps, 2^i frames apart in the block i = 0, 1, ..., and one tap before
-            them (the project's TIM; of the other options, `dropout` still matters).
-        generator: "convKan" has layers of splines; no published result uses it.
-        omega_0: Factor before the sine: the higher, the rougher the kernel. With
-            `normalise_generator`, it only changes the start of the weights.
-        omega_0_at_input: Give it to the first convolution too; published, it is 1.
-        siren_initialisation: Start sine generators as Sitzmann et al. 2020. The
-            published code meant to, but kept U(-1/sqrt(in), 1/sqrt(in)): False.
-        normalise_generator: Batch normalisation over the positions, as published.
-        kernel_gain: "sum", as published, or "mean" over the frames. With "sum" the
-            embedding grows with the clip's length and reaches thousands.
-        dropout: Share of channels dropped for a whole clip.
-        kernel_dropout: Share of the kernels' single values dropped. Published, it
-            is 0.1 in the first layers and `dropout` in the blocks.
-        output_bias: Train an offset of every continuous convolution; published, 0.
-        convolution: "direct", or "fft" with a tenth of the time; "auto" is "fft".
+    The defaults are the published best run but for `siren_initialisation` (Sitzmann
+    et al. 2020), which its code meant and missed. `omega_0` stands before the sine. By
+    `kernel_gain` "sum", as published, the embedding grows with the length of the clip;
+    "mean" divides by it. `kernel_dropout` drops single values of the kernels, published
+    as 0.1 in the first layer and `dropout` in others. "auto" is "fft". The layer
+    "block_1_1_generator" makes the kernels of the convolution "block_1_1".
     """
 
     def kernel_generator(outputs: int, omega: float, name: str):
-        """Return a network from positions (1, frames, 2) to (1, frames, 2 outputs)."""
         hidden = int(HIDDEN * hidden_scale)
         deep = 1 / math.sqrt(hidden)
         if activation == "sin" and siren_initialisation:
@@ -109,11 +83,11 @@ def build_cktim(
         ]
         return layers.Concatenate(name=name)(halves)
 
-    clip = keras.Input(tuple(input_shape), name="features")  # (batch, frames, c)
+    clip = keras.Input(input_shape, name="features")  # (batch, frames, c)
     positions = Positions(name="positions")(clip)  # (1, frames, 2)
     signal = layers.Concatenate(name="directions")([clip, ops.flip(clip, axis=1)])
-    omega = omega_0 if omega_0_at_input else 1.0
-    signal = convolve(signal, 1, 1, omega, "input_convolution")
+    first_omega = omega_0 if omega_0_at_input else 1.0
+    signal = convolve(signal, 1, 1, first_omega, "input_convolution")
     levels = []
     for number in range(1, blocks + 1):
         hidden = signal
@@ -127,12 +101,10 @@ def build_cktim(
         signal = layers.Multiply(name=f"block_{number}")([signal, gate])
         means = layers.GlobalAveragePooling1D()(signal)
         levels.append(ops.sum(layers.Reshape((2, filters))(means), axis=1))
-    # A learned weight per level, neither normalised nor dependent on the clip.
-    fusion = layers.Dense(
-        1, use_bias=False, kernel_initializer=RandomUniform(0, 1), name="fusion"
-    )
+    start = RandomUniform(0, 1)  # of one weight per level
+    fusion = layers.Dense(1, use_bias=False, kernel_initializer=start, name="fusion")
     fused = fusion(ops.stack(levels, axis=-1))  # (batch, filters, 1)
-    embedding = layers.Flatten(name="embedding")(fused)  # (batch, filters)
+    embedding = layers.Flatten(name="embedding")(fused)
     probabilities = layers.Dense(num_classes, "softmax", name="probabilities")
     return keras.Model(clip, probabilities(embedding), name="cktim")
 
@@ -150,39 +122,26 @@ class Positions(layers.Layer):
 
 @register
 class ContinuousConvolution(layers.Layer):
-    """Causal convolution of a signal with generated kernels as long as the clip.
-
-    out[t] = sum_s signal[t - s] · kernel[s], s = 0 ... t; the inputs are the signal
-    (batch, frames, 2 in) and the generated values (1, frames, 2 in * filters).
-    """
+    """Convolution of (batch, frames, 2 in) by values (1, frames, 2 in * filters)."""
 
     def __init__(self, filters, convolution, gain, bias, **kwargs):
         super().__init__(**kwargs)
-        self.filters = filters
-        self.convolution = convolution
-        self.gain = gain
-        self.bias = bias
+        self.filters, self.gain, self.bias = filters, gain, bias
+        direct = convolution == "direct"
+        self.convolve = convolve_directly if direct else convolve_by_fft
 
     def build(self, input_shapes):
-        self.offset = 0.0
-        if self.bias:
-            self.offset = self.add_weight((2 * self.filters,), "zeros", name="bias")
-
-    def kernels(self, values):
-        """Return both kernels (frames, 2, in, filters), newest tap first."""
-        frames = ops.shape(values)[1]
-        if self.gain == "mean":
-            values = values / ops.cast(frames, values.dtype)
-        size = values.shape[-1] // 2 // self.filters
-        return ops.reshape(values, (frames, 2, size, self.filters))
+        shape = (2 * self.filters,)
+        self.offset = self.add_weight(shape, "zeros", name="bias") if self.bias else 0.0
 
     def call(self, inputs):
         signal, values = inputs
         frames, size = ops.shape(signal)[1], signal.shape[-1] // 2
         signal = ops.reshape(signal, (-1, frames, 2, size))
-        direct = self.convolution == "direct"
-        convolve = convolve_directly if direct else convolve_by_fft
-        outputs = convolve(signal, self.kernels(values))
+        if self.gain == "mean":
+            values = values / ops.cast(frames, values.dtype)
+        kernels = ops.reshape(values, (frames, 2, size, self.filters))
+        outputs = self.convolve(signal, kernels)
         return ops.reshape(outputs, (-1, frames, 2 * self.filters)) + self.offset
 
     def compute_output_shape(self, input_shapes):
@@ -197,7 +156,7 @@ def convolve_directly(signal, kernels):
 
 
 def convolve_by_fft(signal, kernels):
-    """Return what `convolve_directly` does, as a product of spectra."""
+    """Return the same as a product of spectra, in three products, not four."""
     frames = ops.shape(signal)[1]
     length = 2 * frames  # filled up with zeros, so that nothing wraps around
     if isinstance(frames, int):
@@ -205,7 +164,6 @@ def convolve_by_fft(signal, kernels):
     real, imaginary = ops.rfft(ops.moveaxis(signal, 1, -1), length)
     kernel_real, kernel_imaginary = ops.rfft(ops.moveaxis(kernels, 0, -1), length)
     each = "bdif,diof->bdof"  # a product of matrices per direction and frequency
-    # Three products instead of the four of complex numbers.
     first = ops.einsum(each, real, kernel_real)
     second = ops.einsum(each, imaginary, kernel_imaginary)
     both = ops.einsum(each, real + imaginary, kernel_real + kernel_imaginary)
@@ -215,15 +173,11 @@ def convolve_by_fft(signal, kernels):
 
 @register
 class NormedDense(layers.Layer):
-    """Dense layer per direction, of weights w = gain * direction / |direction|.
-
-    The gain starts as |direction|, so that w starts in U(-limit, limit).
-    """
+    """Dense layer per direction of weights gain * direction / |direction|."""
 
     def __init__(self, units, limit, **kwargs):
         super().__init__(**kwargs)
-        self.units = units
-        self.limit = limit
+        self.units, self.limit = units, limit
 
     def build(self, input_shape):
         shape = (2, input_shape[-1] // 2, self.units)
@@ -240,8 +194,7 @@ class NormedDense(layers.Layer):
         inputs = ops.reshape(inputs, (1, -1, 2, inputs.shape[-1] // 2))
         return ops.reshape(self.units_of(inputs), (1, -1, 2 * self.units))
 
-    def units_of(self, inputs):
-        """Return (1, frames, 2, units) from (1, frames, 2, in)."""
+    def units_of(self, inputs):  # (1, frames, 2, in)
         weights = self.direction * (self.gain / self.length())
         return ops.einsum("bfdi,diu->bfdu", inputs, weights) + self.bias[:, 0]
 
@@ -252,7 +205,7 @@ class SplineDense(NormedDense):
 
     out_j = sum_i (base_ij silu(x_i) + scale_ij sum_k coefficient_ikj B_k(x_i)) with
     cubic B-splines B_k: a Kolmogorov-Arnold network (Liu et al. 2024, arXiv
-    2404.19756) without bias. It has a start of its own, whatever `limit` says.
+    2404.19756). It has a start of its own, whatever `limit` says.
     """
 
     def build(self, input_shape):

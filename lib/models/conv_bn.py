@@ -1,10 +1,4 @@
-"""Two layers that stock Keras computes slowly in TensorFlow on a processor.
-
-Both answer, learn and save as the stock layers that they stand for. Other backends
-compute the stock layers themselves.
-"""
-
-from __future__ import annotations
+"""Two layers that stock Keras computes slowly in TensorFlow, with the same results."""
 
 import keras
 from keras import layers, ops
@@ -16,40 +10,25 @@ register = keras.saving.register_keras_serializable(package="ser_workbook")
 class ConvolutionBatchNorm(layers.Layer):
     """Dilated convolution along time, then batch normalisation.
 
-    (batch, frames, channels) to (batch, frames, filters): keras.layers.Conv1D and
-    keras.layers.BatchNormalization, its sublayers `convolution` and `normalisation`.
-    What TensorFlow derives by itself passes over the signal about twice as often as
-    need be, so the gradient of both together is written out here. Not `causal`, a
-    frame sees as much of the future as of the past.
+    What TensorFlow derives by itself passes over the signal twice as often as need
+    be, so the gradient of both is written out; other backends use the two sublayers.
+    Not `causal`, a frame sees as much of the future as of the past.
     """
 
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: int,
-        dilation: int = 1,
-        causal: bool = True,
-        **kwargs,
-    ) -> None:
+    def __init__(self, filters, kernel_size, dilation=1, causal=True, **kwargs):
         super().__init__(**kwargs)
-        self.convolution = layers.Conv1D(
-            filters,
-            kernel_size,
-            dilation_rate=dilation,
-            padding="causal" if causal else "same",
-            name="convolution",
-        )
+        how = {"padding": "causal" if causal else "same", "dilation_rate": dilation}
+        how["name"] = "convolution"
+        self.convolution = layers.Conv1D(filters, kernel_size, **how)
         self.normalisation = layers.BatchNormalization(name="normalisation")
-        reach = (kernel_size - 1) * dilation
-        past = reach if causal else reach // 2
-        # Frames that each tap lies in the past; negative ones lie in the future.
+        past = (kernel_size - 1) * dilation // (1 if causal else 2)
         self.delays = [past - tap * dilation for tap in range(kernel_size)]
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape):
         self.convolution.build(input_shape)
         self.normalisation.build(self.convolution.compute_output_shape(input_shape))
 
-    def call(self, inputs, training: bool = False):
+    def call(self, inputs, training=False):
         norm = self.normalisation
         if not (training and norm.trainable) or keras.backend.backend() != "tensorflow":
             return norm(self.convolution(inputs), training=training)
@@ -63,8 +42,8 @@ class ConvolutionBatchNorm(layers.Layer):
             variable.assign(variable + change * (1.0 - norm.momentum))
         return outputs
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        # Without it, Keras draws a graph to find the shape: six times the building.
+    def compute_output_shape(self, input_shape):
+        # Without it, Keras draws a graph to find the shape.
         return self.convolution.compute_output_shape(input_shape)
 
 
@@ -82,10 +61,10 @@ def _operation(delays: list[int], epsilon: float):
         """Move the frames of each clip to the future; zeros come in."""
         if delay == 0:
             return signal
-        lost = tf.minimum(abs(delay), tf.shape(signal)[1])
+        frames = tf.shape(signal)[1]
+        lost = tf.minimum(abs(delay), frames)
         if delay > 0:
-            kept = signal[:, : tf.shape(signal)[1] - lost]
-            return tf.pad(kept, [[0, 0], [lost, 0], [0, 0]])
+            return tf.pad(signal[:, : frames - lost], [[0, 0], [lost, 0], [0, 0]])
         return tf.pad(signal[:, lost:], [[0, 0], [0, lost], [0, 0]])
 
     def average(rows):
@@ -116,19 +95,17 @@ def _operation(delays: list[int], epsilon: float):
             of_y = upstream * scale + (y * along - (scale * level + along * mean))
             of_seen = tf.matmul(of_y, wide, transpose_b=True)
             of_seen = tf.reshape(of_seen, (batch, frames, len(delays) * size))
-            parts = tf.split(of_seen, len(delays), axis=-1)
-            pairs = zip(parts, delays, strict=True)
+            parts = zip(tf.split(of_seen, len(delays), axis=-1), delays, strict=True)
             return (
-                tf.add_n([delayed(part, -delay) for part, delay in pairs]),
+                tf.add_n([delayed(part, -delay) for part, delay in parts]),
                 tf.reshape(tf.matmul(seen, of_y, transpose_a=True), kernel.shape),
                 tf.zeros_like(bias),
                 slope * count,
                 level * count,
             )
 
-        outputs = tf.reshape(
-            y * scale + (beta - mean * scale), (batch, frames, filters)
-        )
+        outputs = y * scale + (beta - mean * scale)
+        outputs = tf.reshape(outputs, (batch, frames, filters))
         return (outputs, mean + bias, variance), gradient
 
     return operation
@@ -138,7 +115,7 @@ def _operation(delays: list[int], epsilon: float):
 class ChannelDropout(layers.SpatialDropout1D):
     """SpatialDropout1D that draws one number per channel and multiplies once."""
 
-    def call(self, inputs, training: bool = False):
+    def call(self, inputs, training=False):
         if not training or not self.rate:
             return inputs
         ones = ops.ones((ops.shape(inputs)[0], 1, inputs.shape[-1]))

@@ -1,42 +1,27 @@
 """CPAC: convolutions, self-attention and capsules.
 
-Wen, Ye, Luo, Xu, Wang, Wu and Liu, "CTL-MTNet: a novel CapsNet and transfer
-learning-based mixed task net for single-corpus and cross-corpus speech emotion
-recognition", IJCAI 2022 (arXiv 2207.10644): its network for a single corpus, as
-its published code has it. Capsules: Sabour, Frosst and Hinton, "Dynamic routing
-between capsules", NIPS 2017 (arXiv 1710.09829).
+The network for a single corpus of CTL-MTNet (Wen et al., IJCAI 2022, arXiv 2207.10644)
+as its published code has it. Capsules: Sabour et al., NIPS 2017 (arXiv 1710.09829).
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Annotated
-
 import keras
-import pydantic
 from keras import layers, ops
-from pydantic import Field
 
-from lib.models import Share
+from lib.models import Count, Share, Width
 from lib.models.conv_bn import register
 
-Width = Annotated[int, Field(ge=1, le=4096)]
-Count = Annotated[int, Field(ge=1, le=256)]
-
-# Frames and coefficients that leave one position: no convolution or pooling pads.
-LEAST = 38
+LEAST = 38  # frames and coefficients, of which one position is left
 
 
-@pydantic.validate_call(config={"strict": True})
 def build_cpac(
-    input_shape: Sequence[int | None],
+    input_shape: tuple,
     num_classes: int,
     *,
     filters: Width = 64,
-    primary_capsules: Count = 6,
-    capsules: Count = 6,
+    primary_capsules: Width = 6,
+    capsules: Width = 6,
     capsule_size: Width = 64,
-    routings: Annotated[int, Field(ge=1, le=64)] = 3,
+    routings: Count = 3,
     accumulate: bool = False,
     first_dropout: Share = 0.5,
     later_dropout: Share = 0.25,
@@ -45,27 +30,16 @@ def build_cpac(
 ) -> keras.Model:
     """Build CPAC; the defaults are the published network.
 
-    Args:
-        primary_capsules: Capsules cut from each position of the last convolution.
-        capsules: Capsules routed into. They are not the classes: the average of
-            all, the layer "embedding" (batch, capsule_size), is classified.
-        accumulate: As in `Routing`; not published.
-        first_dropout: Dropout after the first convolution.
-        later_dropout: Dropout after the second and the third.
-        dropout: Dropout before the classifier.
-        frozen_normalisation: As published, a learned scale and offset per channel;
-            False normalises by the batch in training, as usual.
-
-    Raises:
-        ValueError: If an option is out of range, or the input below `LEAST`.
+    `primary_capsules` are cut from each position of the last convolution and routed
+    (see `Routing`) into `capsules`, which are not the classes: the average of all, the
+    layer "embedding", is classified. `frozen_normalisation` is, as published, a learned
+    scale and offset per channel; False normalises by the batch in training, as usual.
     """
-    for name, length in zip(("frames", "coefficients"), input_shape, strict=True):
-        if length is not None and length < LEAST:
-            raise ValueError(f"{name}: {length}; cpac needs {LEAST} or more")
-    normalisation = layers.BatchNormalization
-    if frozen_normalisation:
-        normalisation = FrozenNormalization
-    clip = keras.Input(tuple(input_shape), name="features")
+    if min(length or LEAST for length in input_shape) < LEAST:
+        raise ValueError(f"clips {input_shape}: cpac needs {LEAST} or more of both")
+    frozen = frozen_normalisation
+    normalisation = FrozenNormalization if frozen else layers.BatchNormalization
+    clip = keras.Input(input_shape, name="features")
     signal = layers.Reshape((-1, input_shape[1], 1), name="picture")(clip)
     for number in (1, 2, 3):
         signal = layers.Conv2D(filters, 3, name=f"convolution_{number}")(signal)
@@ -80,8 +54,7 @@ def build_cpac(
     primary = squashed(primary)  # (batch, n, size)
     attention = layers.Attention(use_scale=True, name="attention")([primary, primary])
     attended = layers.Multiply(name="attended_capsules")([primary, attention])
-    # What each capsule predicts of each output, û_nm = u_n · W_m with the same W_m
-    # for all n: (batch, n, capsules size).
+    # What capsule n predicts of output m, u_n · W_m: (batch, n, capsules size).
     size = capsules * capsule_size
     predictions = layers.Dense(size, use_bias=False, name="predictions")(attended)
     routed = Routing(capsules, routings, accumulate, name="capsules")(predictions)
@@ -93,11 +66,7 @@ def build_cpac(
 
 @register
 class FrozenNormalization(layers.BatchNormalization):
-    """Batch normalisation by its moving statistics, 0 and 1, in training too.
-
-    A layer of its own, because `training=False` at the building of a Keras 3 model
-    does not outlive a call with `training=True`.
-    """
+    """Batch normalisation by its moving statistics, 0 and 1, in training too."""
 
     def call(self, inputs, training=False, mask=None):
         return super().call(inputs, training=False, mask=mask)
@@ -106,8 +75,8 @@ class FrozenNormalization(layers.BatchNormalization):
 def squashed(vectors):
     """Return |v|^2 / (1 + |v|^2) * v / |v| along the last axis (equation 1)."""
     square = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    # The small number keeps the gradient of a length finite at zero.
-    return vectors * (square / (1.0 + square) * ops.rsqrt(square + 1e-7))
+    inverse = ops.rsqrt(square + 1e-7)  # its gradient is finite at zero
+    return vectors * (square / (1.0 + square) * inverse)
 
 
 @register
@@ -117,8 +86,7 @@ class Routing(layers.Layer):
     Round by round, an output is the sum of its predictions, weighted by the softmax
     over the outputs of logits that start at 0; the next logits are the agreement of
     the predictions with the output's direction. The last outputs are squashed.
-    Sabour et al. (procedure 1) add the agreement to the logits (`accumulate`) and
-    squash every round; the published CPAC replaces the logits and only normalises.
+    Sabour et al. (procedure 1) squash every round and add to the logits (`accumulate`).
     """
 
     def __init__(self, capsules, routings, accumulate, **kwargs):
@@ -139,6 +107,3 @@ class Routing(layers.Layer):
             weights = ops.softmax(logits, axis=-1)
             outputs = ops.einsum("bnm,bnms->bms", weights, predictions)
         return squashed(outputs)
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.capsules, input_shape[-1] // self.capsules)

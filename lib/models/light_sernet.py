@@ -1,54 +1,39 @@
-"""Light-SERNet: a small fully convolutional network on the MFCC picture of a clip.
+"""Light-SERNet (Aftab et al., ICASSP 2022, arXiv 2110.03435): small, all convolutions.
 
-Aftab, Morsali, Ghaemmaghami and Champagne, "LIGHT-SERNET: a lightweight fully
-convolutional neural network for speech emotion recognition", ICASSP 2022 (arXiv
-2110.03435). Body 1 looks along time, along the coefficients and at both, side by
-side; body 2 is a chain of five local feature learning blocks (LFLB).
+Body 1 looks along time, along the coefficients and at both, side by side; body 2 is a
+chain of five local feature learning blocks.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import keras
-import pydantic
 from keras import layers
 from pydantic import Field
 
-# Each path's kernel: (frames, coefficients); 32 channels.
+from lib.models import Share
+
+# Of each path the kernel, (frames, coefficients).
 PATHS = {"time": (11, 1), "coefficients": (1, 9), "both": (3, 3)}
-# Each block's channels, kernel, and what its pooling covers.
-BLOCKS = (
-    (64, 3, (2, 2)),
-    (96, 3, (2, 2)),
-    (128, 3, (2, 1)),
-    (160, 3, (2, 1)),
-    (320, 1, None),
-)
+# Of each block the channels and what its pooling covers.
+BLOCKS = ((64, (2, 2)), (96, (2, 2)), (128, (2, 1)), (160, (2, 1)), (320, None))
 
 
-@pydantic.validate_call(config={"strict": True})
 def build_light_sernet(
-    input_shape: Sequence[int | None],
+    input_shape: tuple,
     num_classes: int,
     *,
     activation: Literal["relu", "prelu"] = "relu",
     residual: Literal["add", "projection"] | None = None,
     width: Annotated[float, Field(ge=0.1, le=8)] = 1.0,
     l2: Annotated[float, Field(ge=0, le=1)] = 1e-6,
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3,
+    dropout: Share = 0.3,
 ) -> keras.Model:
     """Build Light-SERNet; the defaults are the published network.
 
     The variant of a report (Scardino, Distefano and Cadoli) has `activation="prelu"`
     with one slope a layer, as in PyTorch, a `residual` before each path's activation
     (one channel is added to all 32, or a learned projection: it does not say).
-
-    Args:
-        width: Factor of the channels of body 1, body 2 and so of the embedding.
-        l2: Weight of the squared kernels of body 2, and no others, in the loss.
-        dropout: Share of the embedding (batch, 320 width) dropped in training.
+    `width` is a factor of all channels; `l2` weighs the squared kernels of body 2.
     """
 
     def activate(signal, name: str):
@@ -58,7 +43,7 @@ def build_light_sernet(
         # One slope for all positions, so that any clip length fits.
         return layers.PReLU(start, shared_axes=(1, 2, 3), name=name)(signal)
 
-    clip = keras.Input(tuple(input_shape), name="features")
+    clip = keras.Input(input_shape, name="features")
     picture = layers.Reshape((-1, input_shape[1], 1), name="picture")(clip)
     paths = []
     for name, kernel_size in PATHS.items():
@@ -76,10 +61,10 @@ def build_light_sernet(
         paths.append(layers.AveragePooling2D(2, padding="same")(path))
     # (batch, frames / 2, coefficients / 2, 96 width)
     signal = layers.Concatenate(name="paths")(paths)
-    for number, (channels, kernel_size, pool) in enumerate(BLOCKS, start=1):
+    for number, (channels, pool) in enumerate(BLOCKS, start=1):
         signal = layers.Conv2D(
             max(1, round(channels * width)),
-            kernel_size,
+            3 if pool else 1,
             padding="same",
             use_bias=False,
             kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,

@@ -1,32 +1,22 @@
 """Two small networks of textbook layers: what a published one has to beat."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Annotated
-
 import keras
-import pydantic
 from keras import layers
-from pydantic import Field
 
-from lib.models import Share
-
-Width = Annotated[int, Field(ge=1, le=4096)]
+from lib.models import Count, Share, Taps, Width
 
 
-@pydantic.validate_call(config={"strict": True})
 def build_cnn(
-    input_shape: Sequence[int | None],
+    input_shape: tuple,
     num_classes: int,
     *,
     filters: Width = 64,
-    kernel_size: Annotated[int, Field(ge=1, le=64)] = 5,
-    blocks: Annotated[int, Field(ge=1, le=16)] = 3,
+    kernel_size: Taps = 5,
+    blocks: Count = 3,
     dropout: Share = 0.3,
 ) -> keras.Model:
     """Build blocks of convolution along time, averaged: (batch, filters)."""
-    clip = signal = keras.Input(tuple(input_shape), name="features")
+    clip = signal = keras.Input(input_shape, name="features")
     for number in range(1, blocks + 1):
         if number > 1:
             signal = layers.MaxPooling1D(2, padding="same")(signal)
@@ -38,9 +28,8 @@ def build_cnn(
     return classified(clip, signal, num_classes, dropout, "cnn")
 
 
-@pydantic.validate_call(config={"strict": True})
 def build_gru(
-    input_shape: Sequence[int | None],
+    input_shape: tuple,
     num_classes: int,
     *,
     units: Width = 64,
@@ -48,7 +37,7 @@ def build_gru(
     dropout: Share = 0.3,
 ) -> keras.Model:
     """Build a gated recurrent unit whose states, not the last alone, are averaged."""
-    clip = keras.Input(tuple(input_shape), name="features")
+    clip = keras.Input(input_shape, name="features")
     recurrent = layers.GRU(units, return_sequences=True, name="recurrent")
     if bidirectional:
         recurrent = layers.Bidirectional(recurrent, name="recurrent")
