@@ -23,7 +23,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EACCES])
 def test_a_disk_that_takes_no_file_is_named_with_the_way_out(tmp_path, fault):
     target = tmp_path / "value.txt"
-    with pytest.raises(OSError, match="; (free some|choose another)") as caught:
+    with pytest.raises(OSError, match="; (free some space|set `workspace`)") as caught:
         with files.atomic_path(target) as temporary:
             temporary.write_text("half")
             raise OSError(fault, os.strerror(fault))
