@@ -166,7 +166,7 @@ def intervals(
         parts += [pd.DataFrame({label: [name], "heading": [True]}), part]
     rows = pd.concat(parts, ignore_index=True)
     rows = rows.reindex(columns=rows.columns.union(["low", "high", "reliable"]))
-    rows[["point", "low", "high"]] = 100 * rows[[value, "low", "high"]].astype(float)
+    rows[["_point", "low", "high"]] = 100 * rows[[value, "low", "high"]].astype(float)
     heading = rows["heading"].isin([True])
     empty = rows[hollow or "heading"].isin([True])
     ax = plt.subplots(figsize=(8, min(12.0, 1.2 + 0.28 * len(rows))))[1]
@@ -180,7 +180,7 @@ def intervals(
         lines = np.where(part["reliable"].isin([False]), ":", "-")
         ax.hlines(part.index, part["low"], part["high"], colour, lines, linewidth=2)
         looks = {"color": colour, "markerfacecolor": face, "label": name}
-        ax.plot(part["point"], part.index, "o", **looks)
+        ax.plot(part["_point"], part.index, "o", **looks)
     if mark is not None:
         ax.axvline(100 * mark, color=INK, linestyle=":", zorder=0, label=names[2])
     ticks = ax.set_yticks(rows.index, [textwrap.fill(str(n), 48) for n in rows[label]])
@@ -188,7 +188,7 @@ def intervals(
         tick.label1.set_fontweight("bold")
     form = "+z" if signed else "z"  # z: no minus before a zero
     texts = []
-    for point, low, high in rows[["point", "low", "high"]].to_numpy():
+    for point, low, high in rows[["_point", "low", "high"]].to_numpy():
         text = "" if np.isnan(point) else f"{point:{form}.1f}"
         span = "" if np.isnan(low) else f"  [{low:{form}.0f}, {high:{form}.0f}]"
         texts.append(text + span)
