@@ -117,10 +117,11 @@ def load_audio(source: Path | BinaryIO, settings: FrontEnd) -> np.ndarray:
         raise ValueError(f"not readable as audio: {error.error_string}") from error
     if not samples.size or not np.isfinite(samples).all():
         raise ValueError("holds no samples, or values that are not finite numbers")
-    mixed, sides = samples.mean(axis=1, keepdims=True), np.tile(samples, 2)[:, :2]
-    samples = mixed if settings.channels == 1 else sides
+    samples = samples.T if settings.channels == 1 else np.tile(samples.T, (2, 1))[:2]
+    if len(samples) > settings.channels:
+        samples = samples.mean(axis=0, keepdims=True)
     rates = {"orig_sr": sound.samplerate, "target_sr": settings.sample_rate}
-    return librosa.resample(samples.T, **rates)
+    return librosa.resample(samples, **rates)
 
 
 def pad_or_crop(samples: np.ndarray, length: int) -> np.ndarray:
@@ -177,16 +178,16 @@ def mel_spectrogram(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
     if settings.padding != "none":
         samples = np.pad(samples, size // 2, mode=settings.padding)
     window = scipy.signal.get_window(settings.window, settings.frame_samples)
-    window = pad_or_crop(window, size)[:, np.newaxis]
+    window = pad_or_crop(window, size)
     frames = np.lib.stride_tricks.sliding_window_view(samples, size)
-    frames = frames[:: settings.hop_samples].T  # (fft_samples, frames)
-    parts = []
-    for start in range(0, frames.shape[1], FRAMES_AT_A_TIME):
+    frames = frames[:: settings.hop_samples]  # (frames, fft_samples)
+    power = np.zeros((len(frames), size // 2 + 1), np.float32)
+    sounding = np.flatnonzero(frames.any(axis=1))  # the rest of a padded clip stays 0
+    for some in np.array_split(sounding, len(sounding) // FRAMES_AT_A_TIME + 1):
         # librosa's roundings: the transform in double precision, the rest in single.
-        some = frames[:, start : start + FRAMES_AT_A_TIME] * window
-        spectra = scipy.fft.rfft(some, axis=0).astype(np.complex64)
-        parts.append(np.abs(spectra) ** settings.power)
-    return mel_filters(settings) @ np.concatenate(parts, axis=1)
+        spectra = scipy.fft.rfft(frames[some] * window).astype(np.complex64)
+        power[some] = np.abs(spectra) ** settings.power
+    return mel_filters(settings) @ power.T
 
 
 def cepstrum(samples: np.ndarray, settings: FrontEnd) -> np.ndarray:
