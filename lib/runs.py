@@ -122,6 +122,17 @@ def only_one(folders: RunFolders) -> Iterator[None]:
         yield
 
 
+def is_locked(folders: RunFolders) -> bool:
+    """Tell whether a process works on a run."""
+    if not (folders.logs / ".lock").is_file():
+        return False
+    try:
+        with only_one(folders):
+            return False
+    except RuntimeError:
+        return True
+
+
 def protocol_label(document: Mapping[str, Any]) -> str:
     """Return the protocol of a run with its warnings, for titles."""
     label = PROTOCOLS[document["config"]["protocol"]].label

@@ -34,7 +34,24 @@ def make_plan(params: config.Parameters, data: FeatureSet, corpus: Any = None) -
     `corpus` is needed where augmentation alters the audio. ValueError for parameters
     that are unknown or could have no effect.
     """
-    folds, system = make_folds(params, data), SYSTEMS[params.model]
+    folds = make_folds(params, data)
+    settings = make_settings(params, data, folds)
+    if params.augmentation != "waveform":
+        return Plan(settings, folds)
+    transforms = settings["augmentation_options"]["transforms"]
+    return Plan(
+        settings, folds, augment.augmented_copies(params, corpus, data, transforms)
+    )
+
+
+def make_settings(
+    params: config.Parameters, data: FeatureSet, folds: Sequence[Fold]
+) -> dict[str, Any]:
+    """Return the settings that decide the result of a run; `make_plan` has the errors.
+
+    Of runs that differ in the seed alone, only what `drawn` returns is different.
+    """
+    system = SYSTEMS[params.model]
     require_use(params)
     own = models.options(params.model)
     if "dilations" in own:
@@ -65,10 +82,13 @@ def make_plan(params: config.Parameters, data: FeatureSet, corpus: Any = None) -
             "augmentation 'cepstrum' alters coefficients along time, and these "
             "features have one frame a clip; leave it out"
         )
-    if params.augmentation != "waveform":
-        return Plan(settings, folds)
-    copies = augment.augmented_copies(params, corpus, data, options["transforms"])
-    return Plan(settings, folds, copies)
+    return settings
+
+
+def drawn(folds: Sequence[Fold], seed: int) -> dict[str, Any]:
+    """Return the settings of a run that follow from its seed."""
+    digest = config.digest([fold.parts() for fold in folds], length=64)
+    return {"folds": len(folds), "folds_sha256": digest, "seed": seed}
 
 
 def inputs(
@@ -83,10 +103,7 @@ def inputs(
         "data_sha256": data.about["data_sha256"],
         "model": params.model,
         "protocol": params.protocol_in_force,
-        "folds": len(folds),
-        "folds_sha256": config.digest([fold.parts() for fold in folds], length=64),
-        "seed": params.seed,
-    }
+    } | drawn(folds, params.seed)
 
 
 def make_folds(params: config.Parameters, data: FeatureSet) -> list[Fold]:

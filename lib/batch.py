@@ -1,0 +1,242 @@
+"""Run studies: all runs of a file in notebooks/sweeps, side by side on Dask.
+
+    python -m lib.batch plan | run | retry | status | stop | script STUDY
+
+Every command can be given again at any time: what is done stands on disk.
+"""
+
+import argparse
+import collections
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pydantic
+from pydantic import PositiveInt
+from tqdm.auto import tqdm
+
+from lib import files, runs, sweeps
+from lib.runs import RunFolders
+from lib.sweeps import Study
+
+AGAIN = "the same command goes on where it stopped"
+KILLS = 20  # workers that may die over one run before it counts as failed
+RUN_BYTES = 2.5 * 2**30  # memory that the processes of one run take
+
+
+def run(
+    study: Study,
+    only: Sequence[str] = sweeps.LEFT,
+    *,
+    workers: int = 0,
+    scheduler: str = "",
+    cluster: str = "",
+) -> pd.DataFrame:
+    """Run what is left of a study; return its plan. It can be given again any time.
+
+    `workers` is for this machine (0: as many as fit), `scheduler` the address of Dask's
+    scheduler, `cluster` a file for a queue. RuntimeError if the study is being run.
+    """
+    import distributed
+
+    stop = _stop_file(study)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(runs.only_one(study.folders))
+        stop.unlink(missing_ok=True)
+        table = study.read()
+        left = table[table["state"].isin(only)]
+        print(f"{sweeps.counts(table)}; {len(left)} to run", flush=True)
+        if left.empty:
+            return table
+        made = _workers(workers, scheduler, cluster)
+        client, count, told = stack.enter_context(made)
+        print(f"Time left: {study.estimate(table, count)}", flush=True)
+        print(f"What the workers do: {client.dashboard_link}", flush=True)
+        bar = stack.enter_context(tqdm(total=len(left), unit="run"))
+        # Results of an earlier time, of which the scheduler knows, are not taken.
+        own = {"key": [f"{run_id}-{time.time_ns()}" for run_id in left["id"]]}
+        own |= {"stop": str(stop), "pure": False, "batch_size": 1000}
+        futures = client.map(execute, left["command"], **own, **told)
+        by_key = dict(zip((one.key for one in futures), left["id"], strict=True))
+        ended = collections.Counter()
+        for future in distributed.as_completed(futures):
+            folders = RunFolders(study.workspace, by_key[future.key])
+            if future.status == "error":  # no worker has survived it
+                note_failure(folders, str(future.exception()))
+            elif future.status != "finished":
+                raise RuntimeError(f"the scheduler is gone; {AGAIN}")
+            elif future.result() == "failed":
+                note_failure(folders)
+            ended[sweeps.state(folders)] += 1
+            left_over = len(left) - ended.total()
+            bar.update()
+            bar.set_postfix(ended, running=min(count, left_over))
+        return study.write(table)
+
+
+def note_failure(folders: RunFolders, text: str = "its processes were killed") -> None:
+    """Keep why a run failed in its manifest, where its killed kernel could not."""
+    path = folders.results / sweeps.FAILED
+    if not path.is_file():
+        files.write_text(path, text)
+    known = folders.manifest.is_file() and runs.read_manifest(folders.manifest)
+    if known and known["status"] == "running":
+        told = {"error": sweeps.reason(folders), "traceback": path.read_text("utf-8")}
+        files.write_json(folders.manifest, known | {"status": "failed"} | told)
+
+
+def execute(line: str, stop: str, cores: int, gpus: Sequence[str]) -> str:
+    """Run a command on a worker; return "ended", "failed" or "stopped".
+
+    All processes of the run are killed where the worker dies, which closes the pipe,
+    or where there is a file `stop`. Checkpoints lose nothing by it.
+    """
+    import distributed
+
+    variables, name = os.environ | {"CORES": str(cores)}, distributed.get_worker().name
+    if gpus and str(name).isdecimal():  # of this machine: a GPU for each
+        variables["CUDA_VISIBLE_DEVICES"] = gpus[int(name) % len(gpus)]
+    guarded = f"exec 3<&0 </dev/null; (cat <&3; kill -KILL 0) >/dev/null 2>&1 & {line}"
+    how = {"stdin": subprocess.PIPE, "start_new_session": True, "env": variables}
+    process = subprocess.Popen(["sh", "-c", guarded], **how)
+    while process.poll() is None:
+        if os.path.exists(stop):
+            process.stdin.close()
+            process.wait()
+            return "stopped"
+        time.sleep(0.5)
+    process.stdin.close()
+    return "failed" if process.returncode else "ended"
+
+
+@contextlib.contextmanager
+def _workers(count: int, scheduler: str, cluster: str) -> Iterator[tuple]:
+    """Yield a client, the number of its workers, and what `execute` needs to know."""
+    import dask
+    import distributed
+
+    cores, gpus, share = dask.system.CPU_COUNT, _gpus(), 1
+    with contextlib.ExitStack() as stack:
+        rules = {"distributed.scheduler.allowed-failures": KILLS}
+        stack.enter_context(dask.config.set(rules))
+        if scheduler:
+            address, gpus = scheduler, []
+        elif cluster:
+            queue = sweeps.read_yaml(Path(cluster), Cluster)
+            address, count, gpus = queue.start(Path(cluster)), queue.jobs, []
+            stack.enter_context(address)
+        else:
+            fit = int(distributed.system.MEMORY_LIMIT // RUN_BYTES)
+            count = count or len(gpus) or max(1, min(cores, fit))
+            share = max(1, cores // count)
+            local = {"n_workers": count, "threads_per_worker": 1, "memory_limit": 0}
+            local["dashboard_address"] = "127.0.0.1:8787"  # or a free port
+            address = stack.enter_context(distributed.LocalCluster(**local))
+        try:
+            client = stack.enter_context(distributed.Client(address, timeout=10))
+        except (OSError, ValueError) as error:
+            fault = f"no Dask scheduler answers at {address} ({error})"
+            raise ValueError(f"{fault}; start one, or leave --scheduler out") from None
+        count = count or max(1, sum(client.nthreads().values()))
+        yield client, count, {"cores": share, "gpus": gpus}
+
+
+def _gpus() -> list[str]:
+    """Return the numbers of NVIDIA's GPUs that this process may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if not visible and shutil.which("nvidia-smi"):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+        visible = ",".join(map(str, range(listed.stdout.count("GPU "))))
+    return [name for name in visible.split(",") if name not in ("", "-1")]
+
+
+class Cluster(pydantic.BaseModel, extra="forbid"):
+    """What a cluster file says; `options` are those of dask-jobqueue's class."""
+
+    kind: str  # SLURMCluster, PBSCluster, ...
+    jobs: PositiveInt  # at most at once
+    options: dict[str, Any]  # with walltime; one run for each of its cores
+
+    def start(self, path: Path) -> Any:
+        """Return the cluster, which replaces jobs that end."""
+        import dask_jobqueue
+
+        kind = getattr(dask_jobqueue, self.kind, None)
+        queue = getattr(getattr(kind, "job_cls", None), "submit_command", None)
+        if not queue or not shutil.which(queue.split()[0]):
+            why = f"needs `{queue}`, which is not here" if queue else "is unknown"
+            raise ValueError(f"{path}: kind {self.kind} {why}; name your own queue's")
+        try:
+            wall = pd.Timedelta(self.options["walltime"].replace("-", " days "))
+            # Those that leave in time hand their runs on; the killed are noticed late.
+            life = ["--lifetime", f"{0.9 * wall.total_seconds():.0f}s"]
+            extra = [*self.options.get("worker_extra_args", []), *life]
+            made = kind(**self.options | {"worker_extra_args": extra})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path}: options: {error!r}") from None
+        made.adapt(minimum_jobs=1, maximum_jobs=self.jobs)
+        return made
+
+
+def _stop_file(study: Study) -> Path:
+    return study.folders.logs / "stop"
+
+
+def stop(study: Study) -> str:
+    """Ask who runs a study to stop; checkpoints keep what is unfinished."""
+    if not runs.is_locked(study.folders):
+        return f"{study.name} is not being run; a job array is stopped by its queue"
+    files.write_text(_stop_file(study), runs.now())
+    return f"{study.name} stops within seconds; {AGAIN}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line asks for; return 0 if all is done, 1 if runs failed."""
+    parser = argparse.ArgumentParser(prog="python -m lib.batch")
+    parser.add_argument("what", choices="plan run retry status stop script".split())
+    parser.add_argument("study", help="name of a file in notebooks/sweeps")
+    parser.add_argument("--workspace", default="", help="folder of Results and others")
+    parser.add_argument("--datasets-dir", default="", help="folder of the corpora")
+    parser.add_argument("--workers", type=int, default=0, help="on this machine")
+    parser.add_argument("--scheduler", default="", help="address of Dask's scheduler")
+    parser.add_argument("--cluster", default="", help="file that describes a queue")
+    queues = parser.add_mutually_exclusive_group()
+    for queue in ("slurm", "pbs", "kubernetes"):
+        own = {"dest": "queue", "action": "store_const", "const": queue}
+        queues.add_argument(f"--{queue}", help="script: for this queue", **own)
+    given = parser.parse_args(arguments)
+    if (given.what == "script") != bool(given.queue):
+        parser.error("script takes one of --slurm, --pbs and --kubernetes")
+    try:
+        workspace = files.Workspace(given.workspace, given.datasets_dir)
+        study = Study(given.study, workspace)
+        if given.what in ("run", "retry"):
+            only = sweeps.LEFT if given.what == "run" else ("failed",)
+            where = {"scheduler": given.scheduler, "cluster": given.cluster}
+            table = run(study, only, workers=given.workers, **where)
+            print(sweeps.counts(table))
+            return int((table["state"] != "done").any())
+        does = {
+            "plan": lambda: sweeps.counts(study.plan()),
+            "status": study.status,
+            "stop": lambda: stop(study),
+            "script": lambda: study.script(given.queue),
+        }
+        print(does[given.what]())
+    except (ValueError, OSError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    from lib import batch  # under the name by which workers find it
+
+    sys.exit(batch.main())

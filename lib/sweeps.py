@@ -1,0 +1,312 @@
+"""Studies: what a file in notebooks/sweeps asks for, and how far it is.
+
+All state is on disk. The plan has one shell command for each run, which any worker, job
+array or person can give; `lib.batch` does it for all of them.
+"""
+
+import csv
+import itertools
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Annotated, Any, NamedTuple
+
+import pandas as pd
+import pydantic
+import yaml
+from pydantic import AfterValidator, Field, NonNegativeInt
+
+from lib import config, files, runs
+from lib.runs import RunFolders
+
+SWEEPS = files.REPOSITORY / "notebooks" / "sweeps"
+RECIPES = files.REPOSITORY / "notebooks" / "recipes"
+SCRIPTS = Path(__file__).parent / "data" / "scripts"
+# "clips" pass in training, in all epochs and folds: what the time of a run grows with.
+COLUMNS = "id state variant corpus protocol seed clips command".split()
+TSV = {"sep": "\t", "quoting": csv.QUOTE_NONE}
+TESTED, FAILED = "03_test.ipynb", "failed.txt"  # in the folder of a run
+LEFT = ("planned", "interrupted", "failed")  # the states that have to be worked on
+MEASURED = 200  # finished runs that an estimate is made from
+
+Values = dict[str, Any]
+
+
+def _each_once(items: list) -> list:
+    if len(set(items)) < len(items):
+        raise ValueError(f"{items} has one of them twice")
+    return items
+
+
+def _several(kind: Any) -> Any:
+    return Annotated[list[kind], Field(min_length=1), AfterValidator(_each_once)]
+
+
+class Sweep(pydantic.BaseModel, extra="forbid"):
+    """What a study file says: every variant on every corpus, protocol and seed."""
+
+    title: str
+    base: Values  # parameters of 02_train; "recipe" names the file to begin with
+    reference: str  # the variant that the others are compared with
+    variants: Annotated[dict[str, Values], Field(min_length=1)]  # changes of the base
+    corpora: _several(str)
+    protocols: _several(str)
+    seeds: _several(NonNegativeInt)
+
+
+class _EachNameOnce(yaml.SafeLoader):
+    """Reads YAML; a name that is there twice is refused, the last would be taken."""
+
+    def construct_mapping(self, node, deep=False):
+        _each_once([key.value for key, _ in node.value])
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, kind: type[pydantic.BaseModel]) -> Any:
+    """Read a file of YAML; ValueError says what is wrong with it."""
+    try:
+        return kind.model_validate(yaml.load(path.read_text("utf-8"), _EachNameOnce))
+    except pydantic.ValidationError as error:
+        faults = error.errors()
+        lines = [": ".join([*map(str, one["loc"]), one["msg"]]) for one in faults]
+        raise ValueError("\n".join([f"{path}:", *lines])) from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def merged(values: Values, changes: Values) -> Values:
+    """Return parameters with changes; a recipe among these replaces the parameters.
+
+    Options are merged name by name, but belong to a choice: another model, say, begins
+    with its own defaults.
+    """
+    changes = dict(changes)
+    if recipe := changes.pop("recipe", ""):
+        text = (RECIPES / f"{recipe}.yaml").read_text("utf-8")
+        values = {"verbose": 2} | yaml.safe_load(text)
+    result = dict(values)
+    for name in ("features", "model", "schedule", "loss", "augmentation"):
+        if changes.get(name, values.get(name)) != values.get(name):
+            result.pop(f"{name.removesuffix('s')}_options", None)
+    for name, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(name), dict)
+        result[name] = result[name] | value if both else value
+    return result
+
+
+class Cell(NamedTuple):
+    """A variant on a corpus under a protocol: runs that differ in the seed alone."""
+
+    variant: str
+    corpus: str
+    protocol: str
+    params: config.Parameters
+    features: tuple[str, str, str]  # corpus, preset, digest of its options
+
+    def __str__(self) -> str:
+        return ", ".join(self[:3])
+
+    def runs(
+        self, seeds: Sequence[int], data: files.FeatureSet, known: dict
+    ) -> tuple[list[str], int]:
+        """Return the run ids by seed, and how many clips pass in training.
+
+        ValueError if the cell is impossible. `known` keeps what others can use.
+        """
+        from lib import models, train
+
+        folds = train.make_folds(self.params, data)
+        settings = train.make_settings(self.params, data, folds)
+        options = settings["model_options"]
+        network = settings["model"], config.digest(options)
+        if network not in known:  # its builder refuses what cannot be
+            shape = data.x.shape[-2:], len(data.label_names)
+            known[network] = models.build_model(settings["model"], *shape, **options)
+        found = []
+        for seed in seeds:
+            draw = self.protocol, self.params.folds, seed
+            if draw not in known:
+                of_seed = self.params.model_copy(update={"seed": seed})
+                known[draw] = train.drawn(train.make_folds(of_seed, data), seed)
+            found.append(config.make_run_id(settings | known[draw]))
+        epochs = settings["epochs"] or 1
+        return found, epochs * sum(len(fold.train) for fold in folds)
+
+
+def command(run_id: str, params: config.Parameters, seed: int) -> str:
+    """Return the shell command that trains and tests a run, wherever it is given."""
+    values = params.model_dump(include=params.given) | {"seed": seed}
+    names = {"workspace", "datasets_dir", "device", "verbose"} & values.keys()
+    tested = {name: values[name] for name in sorted(names)} | {"run_id": run_id}
+    plain = {"default_flow_style": True, "width": 1e9, "allow_unicode": True}
+    told = [yaml.safe_dump(one, **plain).strip() for one in (values, tested)]
+    folder = params.folders.results / run_id
+    words = ["sh", SCRIPTS / "run.sh", sys.executable, folder, *told]
+    return shlex.join(map(str, words))
+
+
+def state(folders: RunFolders) -> str:
+    """Return done, running, failed, interrupted or planned, as a run's files say."""
+    if (folders.results / TESTED).is_file():
+        return "done"
+    if not folders.results.is_dir():
+        return "planned"
+    if runs.is_locked(folders):
+        return "running"
+    return "failed" if (folders.results / FAILED).is_file() else "interrupted"
+
+
+def reason(folders: RunFolders) -> str:
+    """Return the last line of what a failed run said."""
+    text = (folders.results / FAILED).read_text("utf-8", "replace")
+    return text.strip().rsplit("\n", 1)[-1]
+
+
+def counts(table: pd.DataFrame) -> str:
+    """Return how many runs there are, and how many in each state."""
+    found = table["state"].value_counts().items()
+    return f"{len(table)} runs: " + ", ".join(f"{n} {name}" for name, n in found)
+
+
+class Study:
+    """A file of notebooks/sweeps, its plan, and the runs of it in a workspace."""
+
+    def __init__(self, name: str, workspace: files.Workspace):
+        self.name, self.workspace = name, workspace
+        self.path = SWEEPS / f"{name}.yaml"
+        self.folders = RunFolders(workspace, f"studies/{name}")
+        if not self.path.is_file():
+            known = sorted(one.stem for one in SWEEPS.glob("*.yaml"))
+            fault = f"no study '{name}'{config.did_you_mean(name, known)}"
+            raise FileNotFoundError(f"{fault}; {SWEEPS} has {', '.join(known)}")
+
+    def sweep(self) -> Sweep:
+        """Return what the file says; ValueError says what is wrong with it."""
+        sweep = read_yaml(self.path, Sweep)
+        if sweep.reference not in sweep.variants:
+            hint = config.did_you_mean(sweep.reference, sweep.variants)
+            fault = f"reference '{sweep.reference}' is not one of the variants{hint}"
+            raise ValueError(f"{self.path}: {fault}")
+        return sweep
+
+    def cells(self, faults: dict[str, object]) -> list[Cell]:
+        """Return the cells that are possible; the others go into `faults`."""
+        sweep, found = self.sweep(), []
+        own = {"workspace": str(self.workspace.root), "seed": sweep.seeds[0]}
+        own["datasets_dir"] = str(self.workspace.datasets)
+        axes = sweep.corpora, sweep.protocols, sweep.variants
+        for corpus, protocol, variant in itertools.product(*axes):
+            try:
+                base = merged({"verbose": 2}, sweep.base)
+                values = merged(base, sweep.variants[variant]) | own
+                values |= {"corpus": corpus, "protocol": protocol}
+                params = config.validated(values)
+            except (ValueError, OSError) as error:
+                faults.setdefault(str(error), f"{variant}, {corpus}, {protocol}")
+                continue
+            of = corpus, params.feature_preset, config.digest(params.feature_options)
+            found.append(Cell(variant, corpus, protocol, params, of))
+        return found
+
+    def plan(self) -> pd.DataFrame:
+        """Write plan.tsv, a run a line, and return it with the states of now.
+
+        Features that are not there yet are made. ValueError names every cell that is
+        impossible, and those that are the same run.
+        """
+        from lib import features  # with much that reading a plan can do without
+
+        sweep, faults, found = self.sweep(), {}, {}
+        ordered = sorted(enumerate(self.cells(faults)), key=lambda c: c[1].features)
+        for _, alike in itertools.groupby(ordered, lambda c: c[1].features):
+            data, known = None, {}  # one set of features in memory at a time
+            for place, cell in alike:
+                try:
+                    data = features.obtain(cell.params)[1] if data is None else data
+                    run_ids, clips = cell.runs(sweep.seeds, data, known)
+                except (ValueError, OSError, ModuleNotFoundError) as error:
+                    faults.setdefault(str(error), cell)
+                    continue
+                for order, run_id in enumerate(run_ids):
+                    entry = found.setdefault(run_id, (order, place, cell, clips))
+                    if entry[2] is not cell:
+                        faults.setdefault(f"is the same run as {entry[2]}", cell)
+        if faults:
+            lines = [f"{cell}: {fault}" for fault, cell in faults.items()]
+            raise ValueError("\n".join(["nothing was started:", *lines]))
+        rows = []
+        # The first seed of everything comes before the second of anything.
+        for run_id, entry in sorted(found.items(), key=lambda item: item[1][:2]):
+            order, _, cell, clips = entry
+            line = command(run_id, cell.params, sweep.seeds[order])
+            rows.append((run_id, "", *cell[:3], sweep.seeds[order], clips, line))
+        table = self.write(pd.DataFrame(rows, columns=COLUMNS))
+        copy = self.folders.results / "study.yaml"
+        files.write_text(copy, self.path.read_text("utf-8"))
+        return table
+
+    def write(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Write plan.tsv with the states of now; return it."""
+        table = self._with_states(table)
+        plain = {"header": False, "index": False, "lineterminator": "\n"}
+        target = self.folders.results / "plan.tsv"
+        files.write_text(target, table.to_csv(**TSV, **plain))
+        return table
+
+    def read(self) -> pd.DataFrame:
+        """Return the plan, made if there is none, with the states of now.
+
+        ValueError if the study has changed since.
+        """
+        folder = self.folders.results
+        if not (folder / "study.yaml").is_file():
+            return self.plan()
+        if (folder / "study.yaml").read_bytes() != self.path.read_bytes():
+            way = f"`python -m lib.batch plan {self.name}` plans it anew"
+            fault = f"{self.path} has changed since its plan; {way}"
+            raise ValueError(f"{fault}, and what is done stays done")
+        plain = {"names": COLUMNS, "keep_default_na": False}
+        return self._with_states(pd.read_csv(folder / "plan.tsv", **plain, **TSV))
+
+    def _with_states(self, table: pd.DataFrame) -> pd.DataFrame:
+        folders = (RunFolders(self.workspace, run_id) for run_id in table["id"])
+        return table.assign(state=[*map(state, folders)])
+
+    def estimate(self, table: pd.DataFrame, workers: int) -> str:
+        """Return how long the rest takes, from the runs that are done."""
+        table = table.assign(model=table["id"].str.split("-").str[1])
+        done, seconds = table[table["state"] == "done"].tail(MEASURED), []
+        for run_id in done["id"]:
+            folders = RunFolders(self.workspace, run_id)
+            began = pd.Timestamp(runs.read_manifest(folders.manifest)["started"])
+            ended = (folders.results / TESTED).stat().st_mtime
+            seconds.append(ended - began.timestamp())
+        sums = done.assign(seconds=seconds).groupby("model")[["seconds", "clips"]].sum()
+        left = table[table["state"].isin(LEFT)].groupby("model")["clips"].sum()
+        known = (left * sums["seconds"] / sums["clips"]).dropna()
+        told = [f"{pd.Timedelta(round(known.sum() / workers), 's')}"] * len(known[:1])
+        unknown = sorted(set(left.index) - set(known.index))
+        told += [f"unknown for {', '.join(unknown)}"] * bool(unknown)
+        return ", ".join(told) or "none"
+
+    def status(self) -> str:
+        """Return how far the study is: counts by variant, and why runs failed."""
+        table = self.read()
+        parts = [f"{self.name}: {counts(table)}"]
+        parts += [f"Time left on one worker: {self.estimate(table, 1)}"]
+        parts += [pd.crosstab(table["variant"], table["state"]).to_string()]
+        for run_id in table["id"][table["state"] == "failed"]:
+            parts.append(f"{run_id}: {reason(RunFolders(self.workspace, run_id))}")
+        return "\n".join(parts)
+
+    def script(self, queue: str) -> Path:
+        """Write a job array over the plan: line N is run N; return where it is."""
+        table, folder = self.read(), self.folders.results
+        (template,) = SCRIPTS.glob(f"{queue}.*")
+        told = {"study": self.name.replace("_", "-"), "runs": len(table)}
+        told |= {"plan": shlex.quote(f"{folder / 'plan.tsv'}"), "field": len(COLUMNS)}
+        text = Template(template.read_text("utf-8")).substitute(told)
+        files.write_text(folder / template.name, text)
+        return folder / template.name
