@@ -156,10 +156,9 @@ def intervals(
 ) -> Axes:
     """Draw a row for every point with its interval, under the heading of its group.
 
-    `value`, `label`, `group` and `hollow` are columns of the table; if known, it also
-    has low, high (ends of the interval) and reliable (False: a dotted one). Values are
-    shares, `mark` (a dotted line) is one too. `legend` says what a filled point, a
-    hollow one and the mark are.
+    `value`, `label`, `group` and `hollow` are columns; if known, low, high (ends of the
+    interval) and reliable (False: a dotted one) are too. Values and `mark`, a dotted
+    line, are shares. `legend` says what filled points, hollow ones and the mark are.
     """
     parts = []
     for name, part in table.groupby(group, sort=False):
@@ -169,7 +168,9 @@ def intervals(
     rows[["_point", "low", "high"]] = 100 * rows[[value, "low", "high"]].astype(float)
     heading = rows["heading"].isin([True])
     empty = rows[hollow or "heading"].isin([True])
-    ax = plt.subplots(figsize=(8, min(12.0, 1.2 + 0.28 * len(rows))))[1]
+    labels = rows[label].astype(str).map(lambda name: textwrap.fill(name, 48))
+    height = 1.2 + 0.14 * (2 + labels.str.count("\n")).sum()
+    ax = plt.subplots(figsize=(8, min(12.0, height)))[1]
     names = [*legend, None, None, None]
     for part, colour, face, name in (
         (rows[~heading & ~empty], BLUE, BLUE, names[0]),
@@ -183,8 +184,7 @@ def intervals(
         ax.plot(part["_point"], part.index, "o", **looks)
     if mark is not None:
         ax.axvline(100 * mark, color=INK, linestyle=":", zorder=0, label=names[2])
-    ticks = ax.set_yticks(rows.index, [textwrap.fill(str(n), 48) for n in rows[label]])
-    for tick in np.array(ticks)[heading]:
+    for tick in np.array(ax.set_yticks(rows.index, labels))[heading]:
         tick.label1.set_fontweight("bold")
     form = "+z" if signed else "z"  # z: no minus before a zero
     texts = []

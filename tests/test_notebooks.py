@@ -45,6 +45,16 @@ def test_the_head_is_bootstrap_parameters_and_validation(path):
     config.validated(given)
 
 
+@EVERY_NOTEBOOK
+def test_the_cell_of_parameters_can_be_run_again(path):
+    # A parameter hides the module of its name until the validation imports it.
+    for cell in cells(path, "code")[3:]:
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                imported = {alias.asname or alias.name for alias in node.names}
+                assert not imported & {*defaults(path)}, cell.source
+
+
 def test_a_parameter_has_one_default_in_all_notebooks():
     seen = {}
     for path in NOTEBOOKS:
