@@ -84,7 +84,7 @@ def run(
 def note_failure(folders: RunFolders, text: str = "its processes were killed") -> None:
     """Keep why a run failed in its manifest, where its killed kernel could not."""
     path = folders.results / sweeps.FAILED
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:
         files.write_text(path, text)
     known = folders.manifest.is_file() and runs.read_manifest(folders.manifest)
     if known and known["status"] == "running":

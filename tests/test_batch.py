@@ -1,8 +1,9 @@
-"""A study is planned, survives what kills its processes, and says what is impossible."""
+"""A study is planned, survives what kills its processes, refuses the impossible."""
 
-import json
+import contextlib
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
-import stub_study
 import yaml
 from conftest import tiny_features
 
@@ -158,59 +158,229 @@ def test_the_studies_of_the_reports_are_possible(tmp_path):
 
 
 class Tree:
-    """A copy of the workbook with stand-ins for 02 and 03, and the study `toy`."""
+    """A copy of the workbook with a stand-in for papermill, and the study `toy`."""
 
-    def __init__(self, folder, variants=TOY["variants"], seeds=(1, 2)):
+    def __init__(self, folder):
         self.root, self.workspace = folder, files.Workspace(folder)
         shutil.copytree(files.REPOSITORY / "lib", folder / "lib")
         (folder / "notebooks" / "sweeps").mkdir(parents=True)
-        stub_study.write(folder / "notebooks")
-        entries = TOY | {"variants": variants, "seeds": list(seeds)}
+        stand_in = files.REPOSITORY / "tests" / "stand_in.py"
+        shutil.copy(stand_in, folder / "papermill.py")
         path = folder / "notebooks" / "sweeps" / "toy.yaml"
-        path.write_text(yaml.safe_dump(entries, sort_keys=False))
+        path.write_text(yaml.safe_dump(TOY, sort_keys=False))
         features_of_savee(self.workspace)
-        self.command("plan").wait()
+        assert self.command("plan").wait() == 0, self.said()
+        lines = (folder / "Results/studies/toy/plan.tsv").read_text().splitlines()
+        names = [line.split("\t")[0] for line in lines]
+        self.runs = [runs.RunFolders(self.workspace, name) for name in names]
+
+    def forget(self):
+        """Return to the state in which nothing but the plan is there."""
+        for folder in (self.root / "said.txt", self.root / "trouble"):
+            folder.unlink(missing_ok=True)
+        for folders in self.runs:
+            for folder in (folders.results, folders.logs):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def command(self, what, *options, **how):
-        """Start a command; its output is kept in a file."""
+        """Start a command; what it says is kept in a file."""
         line = [sys.executable, "-m", "lib.batch", what, "toy", *options]
         with open(self.root / "said.txt", "a") as said:
             return subprocess.Popen(
-                line, cwd=self.root, stdout=said, stderr=said, text=True, **how
+                line, cwd=self.root, stdout=said, stderr=said, **how
             )
 
     def said(self):
         return (self.root / "said.txt").read_text()
 
-    def runs(self):
-        lines = (self.root / "Results/studies/toy/plan.tsv").read_text().splitlines()
-        return [runs.RunFolders(self.workspace, line.split("\t")[0]) for line in lines]
-
     def states(self):
-        return [sweeps.state(folders) for folders in self.runs()]
-
-    def wait_for_steps(self, count):
-        """Wait until the runs have done so many steps."""
-        for _ in range(2400):
-            time.sleep(0.05)
-            if len(self.steps()) >= count:
-                return
-        raise AssertionError(self.said())
+        return [sweeps.state(folders) for folders in self.runs]
 
     def steps(self):
-        noted = (folders.logs / "every_step.txt" for folders in self.runs())
-        return [path.read_text().split() for path in noted if path.exists()]
+        """Return the steps that were done, a list for each run."""
+        noted = [folders.logs / "every_step.txt" for folders in self.runs]
+        return [path.read_text().split() if path.exists() else [] for path in noted]
+
+    def wait_for_steps(self, count):
+        for _ in range(600):
+            if sum(map(len, self.steps())) >= count:
+                return
+            time.sleep(0.05)
+        raise AssertionError(self.said())
+
+    def processes(self):
+        """Return the processes that work on this tree."""
+        found = psutil.process_iter(["cmdline"])
+        return [one for one in found if str(self.root) in str(one.info["cmdline"])]
 
     def require_finished(self):
-        """All runs are done with the right result, and no step was lost or repeated."""
-        for folders in self.runs():
-            known = json.loads(folders.manifest.read_text())
-            assert known["status"] == "done", self.said()
-            told, _ = folders.predictions.read_text().split()
-            assert told == folders.run_id
-            noted = (folders.logs / "every_step.txt").read_text().split()
-            # Killed between the file of a step and its note, it may lack in the notes.
+        """All runs are done, with the result of their own, and no step was repeated."""
+        assert set(self.states()) == {"done"}, self.said()
+        for folders, noted in zip(self.runs, self.steps(), strict=True):
+            assert runs.read_manifest(folders.manifest)["status"] == "done"
+            assert folders.predictions.read_text().split()[0] == folders.run_id
+            # One that was killed between a step and its note has not noted it.
             assert sorted(set(noted)) == noted and len(noted) >= 4, noted
-        assert set(self.states()) == {"done"}
-        partial = [*self.root.glob("Results/**/.partial-*.json")]
-        assert not partial
+        assert not [*self.root.rglob(".partial-*.json")]
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    return Tree(tmp_path_factory.mktemp("study") / "tree")
+
+
+@pytest.fixture
+def tree(planned):
+    planned.forget()
+    yield planned
+    for process in planned.processes():
+        process.kill()
+
+
+def kill_a_worker(driver, rng):
+    """Kill a Dask worker of a driver, if there is one."""
+    children = {one.pid for one in psutil.Process(driver.pid).children(recursive=True)}
+    workers = [
+        one
+        for one in psutil.process_iter(["cmdline"])
+        if one.pid in children and "spawn_main" in str(one.info["cmdline"])
+    ]
+    if workers:
+        rng.choice(workers).kill()
+
+
+@pytest.mark.slow
+def test_killed_workers_lose_nothing_and_repeat_nothing(tree):
+    rng = random.Random(46)
+    driver = tree.command("run", "--workers", "2")
+    for _ in range(6):
+        tree.wait_for_steps(sum(map(len, tree.steps())) + 1)
+        time.sleep(rng.uniform(0, 0.6))
+        kill_a_worker(driver, rng)
+    assert driver.wait(timeout=90) == 0, tree.said()
+    tree.require_finished()
+
+
+@pytest.mark.slow
+def test_a_failed_run_stops_no_other_and_keeps_its_traceback(tree):
+    """A kernel that is killed, and a disk that takes no more."""
+    (tree.root / "trouble").touch()
+
+    def small_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**22, 2**22))
+
+    # Two are started at once; one is refused.
+    how = {"preexec_fn": small_disk}
+    drivers = [tree.command("run", "--workers", "2", **how) for _ in range(2)]
+    assert sorted(one.wait(timeout=90) for one in drivers) == [1, 2], tree.said()
+    assert "is being worked on by another process" in tree.said()
+    assert tree.states() == ["done", "failed", "failed"] * 2
+    for folders, told in zip(
+        tree.runs, ["", "Killed", "File too large"] * 2, strict=True
+    ):
+        document = runs.read_manifest(folders.manifest)
+        assert document["status"] == ("failed" if told else "done")
+        assert told in (document["traceback"] or "")
+    assert tree.command("status").wait() == 0 and "File too large" in tree.said()
+    (tree.root / "trouble").unlink()
+    assert tree.command("retry", "--workers", "2").wait() == 0, tree.said()
+    tree.require_finished()
+
+
+@pytest.mark.slow
+def test_a_study_that_is_stopped_or_cut_off_goes_on(tree):
+    driver = tree.command("run", "--workers", "2")
+    tree.wait_for_steps(2)
+    assert tree.command("stop").wait() == 0
+    assert driver.wait(timeout=60) == 1, tree.said()
+    assert "done" not in tree.states()[2:] and not tree.processes()
+    driver = tree.command("run", "--workers", "2")
+    tree.wait_for_steps(8)
+    driver.kill()  # as if the machine were cut off: nothing that it started is left
+    driver.wait()
+    psutil.wait_procs(tree.processes(), timeout=20)
+    assert not tree.processes()
+    assert tree.command("run", "--workers", "2").wait() == 0, tree.said()
+    tree.require_finished()
+
+
+SBATCH = """#!/bin/sh
+# Stands in for SLURM's own: starts the jobs of a file at once, each in its own session.
+cp "$1" "$QUEUE/$$.sh"
+last=$(sed -n 's/^#SBATCH --array=1-\\([0-9]*\\).*/\\1/p' "$1")
+for number in $(seq 1 "${last:-1}"); do
+    SLURM_ARRAY_TASK_ID=$number setsid sh "$QUEUE/$$.sh" >/dev/null 2>&1 &
+    echo $! >> "$QUEUE/jobs"
+done
+echo "Submitted batch job $!"
+"""
+CLUSTER = """
+kind: SLURMCluster
+jobs: 2
+options: {cores: 1, memory: 2GiB, walltime: "00:20:00", interface: lo, shebang: /bin/sh}
+"""
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """Put a stand-in of SLURM's commands on the path; return its list of jobs."""
+    for name, text in (
+        ("sbatch", SBATCH),
+        ("scancel", '#!/bin/sh\nfor job in "$@"; do kill -KILL "-$job"; done\n'),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("QUEUE", str(tmp_path))
+    return tmp_path / "jobs"
+
+
+def kill_a_job(queue):
+    """Kill one of the jobs that are running, with all that it has started."""
+    for job in queue.read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(job), signal.SIGKILL)
+            return
+    raise AssertionError("no job is running")
+
+
+@pytest.mark.slow
+def test_line_n_of_a_job_array_is_run_n(tree, queue):
+    assert tree.command("script", "--slurm").wait() == 0
+    array = tree.root / "Results/studies/toy/slurm.sh"
+    for _ in range(2):  # a second time for those that were killed
+        subprocess.run(["sbatch", array], check=True)
+        if "done" not in tree.states():
+            tree.wait_for_steps(1)
+            kill_a_job(queue)
+        psutil.wait_procs(tree.processes(), timeout=60)
+    tree.require_finished()
+
+
+@pytest.mark.slow
+def test_workers_from_a_queue_are_replaced_when_their_job_is_killed(tree, queue):
+    file = tree.root / "cluster.yaml"
+    file.write_text(CLUSTER)
+    driver = tree.command("run", "--cluster", str(file))
+    tree.wait_for_steps(3)
+    kill_a_job(queue)
+    assert driver.wait(timeout=120) == 0, tree.said()
+    tree.require_finished()
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_after_its_scheduler_was_killed(tree):
+    python, address = [sys.executable, "-m"], "tcp://127.0.0.1:18786"
+    own = ["--host", "127.0.0.1", "--no-dashboard"]
+    line = [*python, "distributed.cli.dask_scheduler", "--port", "18786", *own]
+    scheduler = subprocess.Popen(line, stderr=subprocess.DEVNULL)
+    line = [*python, "distributed.cli.dask_worker", address, "--nthreads", "1"]
+    worker = subprocess.Popen(line, stderr=subprocess.DEVNULL, cwd=tree.root)
+    driver = tree.command("run", "--scheduler", address)
+    tree.wait_for_steps(2)
+    scheduler.kill()
+    assert driver.wait(timeout=90) == 2 and "scheduler is gone" in tree.said()
+    worker.terminate()
+    worker.wait()
+    assert tree.command("run", "--workers", "2").wait() == 0, tree.said()
+    tree.require_finished()
