@@ -163,12 +163,12 @@ def intervals(
     """
     parts = []
     for name, part in table.groupby(group, sort=False):
-        parts += [pd.DataFrame({label: [name], "heading": [True]}), part]
+        parts += [pd.DataFrame({label: [name], "_heading": [True]}), part]
     rows = pd.concat(parts, ignore_index=True)
     rows = rows.reindex(columns=rows.columns.union(["low", "high", "reliable"]))
     rows[["_point", "low", "high"]] = 100 * rows[[value, "low", "high"]].astype(float)
-    heading = rows["heading"].isin([True])
-    empty = rows[hollow or "heading"].isin([True])
+    heading = rows["_heading"].isin([True])
+    empty = rows[hollow or "_heading"].isin([True])
     ax = plt.subplots(figsize=(8, min(12.0, 1.2 + 0.28 * len(rows))))[1]
     names = [*legend, None, None, None]
     for part, colour, face, name in (
