@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from lib import features
+from lib import features, models
 
 
 class Recogniser:
@@ -48,7 +48,7 @@ class Recogniser:
 def _compiled(model, shape: tuple[int, ...]):
     """Return the network as one compiled function of an array of this shape."""
     if not isinstance(model, keras.Model):
-        return model.predict_proba
+        return lambda clip: models.predict(model, clip)[0]
     if keras.backend.backend() == "jax":
         import jax
 
