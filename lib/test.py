@@ -76,7 +76,9 @@ def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
     asked = sorted({way} | config.DECIDE_A_RUN & params.given)
     table, reasons = runs.load_runs(results), []
     if way == "corpus":
-        table = table[table["kind"] == "trained"]
+        table = table[table["kind"] != runs.OFFICIAL]  # a damaged one has no kind
+    elif (named := table["run_id"] == params.run_id).any():
+        table = table[named]
     for run in table.itertuples():
         found = _differences(params, asked, run) if run.status != "damaged" else []
         # A copied folder has no weights of its own.
@@ -86,7 +88,8 @@ def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
     table = table.assign(reasons=pd.Series(reasons, table.index, dtype="str"))
     fits = table[table["reasons"] == ""].sort_values("finished")
     if fits.empty:
-        hint = config.did_you_mean(params.run_id, table["run_id"])
+        others = table["run_id"][table["run_id"] != params.run_id]
+        hint = config.did_you_mean(params.run_id, others)
         wanted = ", ".join(f"{name} {getattr(params, name)}" for name in asked)
         message = f"no finished run with {wanted} in {results}{hint}; run 02_train"
         nearest = table.sort_values("reasons", key=lambda texts: texts.str.len())
