@@ -327,6 +327,18 @@ def test_networks_of_all_folds_and_seeds_begin_with_other_weights(network):
     assert len(set(drawn)) == 9 and drawn[0] == network[0].draw(0, 0)[0].tobytes()
 
 
+def test_the_random_numbers_of_an_epoch_follow_seed_fold_and_epoch(tiny):
+    drawn = []
+    for seed in (1, 2, 1):
+        plan, params = small_plan("", tiny, seed=seed)
+        for part in plan.folds[:2]:
+            folders = runs.RunFolders(params.folders, "RUN")
+            training = fold.FoldTraining(plan, tiny, part, folders)
+            for training.epoch in (0, 1):
+                drawn.append(training.next_epoch()[1].random())
+    assert len(set(drawn)) == 8 and drawn[:4] == drawn[8:]
+
+
 # --- settings -------------------------------------------------------------------------
 
 FEW_STEPS = {"weight_average": 0.9, "protocol": "paper", "folds": 2, "batch_size": 8}
