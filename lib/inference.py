@@ -53,11 +53,8 @@ def _compiled(model, shape: tuple[int, ...]):
         import jax
 
         answer = jax.jit(lambda *given: model.stateless_call(*given, training=False)[0])
-        return lambda clip: answer(
-            [variable.value for variable in model.trainable_variables],
-            [variable.value for variable in model.non_trainable_variables],
-            clip,
-        )
+        groups = model.trainable_variables, model.non_trainable_variables
+        return lambda clip: answer(*([one.value for one in g] for g in groups), clip)
     import tensorflow as tf
 
     # TensorFlow's own kernels: XLA takes longer for one clip, and to compile.

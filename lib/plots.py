@@ -98,8 +98,7 @@ def _add_fonts(texts: Sequence[Text]) -> None:
 
 @functools.cache
 def _letters_of(family: str) -> frozenset[int]:
-    path = findfont(FontProperties(family=[family]))
-    return frozenset(get_font(path).get_charmap())
+    return frozenset(get_font(findfont(FontProperties(family=[family]))).get_charmap())
 
 
 def mel_spectrogram(mel, settings, *, title: str = "") -> Axes:

@@ -16,8 +16,7 @@ FEWEST_POINTS = 6
 
 def held_out(folders: runs.RunFolders) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the predictions of a finished run and their embeddings (n, width)."""
-    predictions = runs.read_predictions(folders.predictions)
-    path = folders.embeddings
+    predictions, path = runs.read_predictions(folders.predictions), folders.embeddings
     again = "run 02_train again with overwrite=True (03_test for official weights)"
     if not path.is_file():
         raise FileNotFoundError(f"no embeddings at {path}; {again}")

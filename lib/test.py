@@ -88,8 +88,7 @@ def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
     table = table.assign(reasons=pd.Series(reasons, table.index, dtype="str"))
     fits = table[table["reasons"] == ""].sort_values("finished")
     if fits.empty:
-        others = table["run_id"][table["run_id"] != params.run_id]
-        hint = config.did_you_mean(params.run_id, others)
+        hint = config.did_you_mean(params.run_id, table["run_id"])
         wanted = ", ".join(f"{name} {getattr(params, name)}" for name in asked)
         message = f"no finished run with {wanted} in {results}{hint}; run 02_train"
         nearest = table.sort_values("reasons", key=lambda texts: texts.str.len())
@@ -222,9 +221,8 @@ def official_run(
         bar = tqdm(weights, "folds", unit="fold", disable=params.verbose != 1)
         for fold, file in zip(folds, bar, strict=True):
             model = official.load_weights(file, shape, classes)
-            both = predict_utterances(partial(models.predict, model), data.x[fold.test])
-            outcome = {"rows": fold.test, "probabilities": both[0]}
-            outcomes.append(outcome | {"embeddings": both[1]})
+            p, z = predict_utterances(partial(models.predict, model), data.x[fold.test])
+            outcomes.append({"rows": fold.test, "probabilities": p, "embeddings": z})
         numbers = [fold.number for fold in folds]
         document |= train.write_outcomes(folders, data, numbers, outcomes)
         files.write_json(folders.manifest, document)

@@ -3,11 +3,12 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lib import files
+from lib import files, runs
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
@@ -29,6 +30,17 @@ def test_a_disk_that_takes_no_file_is_named_with_the_way_out(tmp_path, fault):
             raise OSError(fault, os.strerror(fault))
     assert str(target) in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_cannot_be_locked_tells_the_way_out(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    folders = runs.RunFolders(files.Workspace(tmp_path), "RUN")
+    with pytest.raises(OSError, match="logs/RUN: .*read-only; set `workspace`"):
+        with runs.only_one(folders):
+            pass
 
 
 def test_npz_holds_an_array_called_file(tmp_path):
