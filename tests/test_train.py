@@ -436,6 +436,14 @@ def test_folds_in_processes_end_as_one_after_the_other(calm, tmp_path, monkeypat
     pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
 
 
+def test_after_a_cut_a_run_is_given_as_many_processes(copied, tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "processes", lambda *given: asked.append(given[2]) or 1)
+    copied.outcome(2).unlink()
+    run(copied.workspace.root, tiny)
+    assert [len(sizes) for sizes in asked] == [3]
+
+
 def test_processes_are_for_long_runs_on_tensorflows_cpu(monkeypatch):
     cpu, gpu = (device.Device(name, "", "") for name in ("cpu", "gpu"))
     monkeypatch.setattr(train.joblib, "cpu_count", lambda: 4)
