@@ -55,3 +55,15 @@ def test_a_file_is_no_workspace(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="workspace: .*file.*give a folder"):
         files.Workspace(str(tmp_path / "file"))
+
+
+def test_features_of_another_file_than_the_document_describes_are_refused(
+    tmp_path, tiny
+):
+    target = tmp_path / "a.npz"
+    files.write_features(target, tiny)
+    other = {name: getattr(tiny, name) for name in files.ARRAYS} | {"x": tiny.x + 1}
+    files.write_npz(target, other)
+    with pytest.raises(ValueError, match="a.npz is damaged.*not match.*overwrite=True"):
+        files.read_features(target)
+    assert files.find_features(target, {}) is None
