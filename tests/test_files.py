@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -33,14 +34,12 @@ def test_a_disk_that_takes_no_file_is_named_with_the_way_out(tmp_path, fault):
 
 
 def test_a_run_that_cannot_be_locked_tells_the_way_out(tmp_path, monkeypatch):
-    def refused(*_, **__):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
+    refused = Mock(side_effect=OSError(errno.EROFS, "read-only"))
     monkeypatch.setattr(Path, "mkdir", refused)
     folders = runs.RunFolders(files.Workspace(tmp_path), "RUN")
-    with pytest.raises(OSError, match="logs/RUN: .*read-only; set `workspace`"):
-        with runs.only_one(folders):
-            pass
+    told = "logs/RUN: .*read-only; set `workspace`"
+    with pytest.raises(OSError, match=told), runs.only_one(folders):
+        pass
 
 
 def test_npz_holds_an_array_called_file(tmp_path):
@@ -57,13 +56,10 @@ def test_a_file_is_no_workspace(tmp_path):
         files.Workspace(str(tmp_path / "file"))
 
 
-def test_features_of_another_file_than_the_document_describes_are_refused(
-    tmp_path, tiny
-):
+def test_features_that_another_document_describes_are_refused(tmp_path, tiny):
     target = tmp_path / "a.npz"
     files.write_features(target, tiny)
     other = {name: getattr(tiny, name) for name in files.ARRAYS} | {"x": tiny.x + 1}
     files.write_npz(target, other)
     with pytest.raises(ValueError, match="a.npz is damaged.*not match.*overwrite=True"):
         files.read_features(target)
-    assert files.find_features(target, {}) is None
