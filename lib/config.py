@@ -159,7 +159,7 @@ def _explained(error: pydantic.ValidationError, what: str) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " – did you mean 'x'?" for the nearest known name, or ""."""
-    lowered = {candidate.lower(): candidate for candidate in map(str, known)}
+    lowered = {one.lower(): one for one in map(str, known) if one != name}
     nearest = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
     return f" – did you mean '{lowered[nearest[0]]}'?" if nearest else ""
 

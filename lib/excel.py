@@ -44,16 +44,14 @@ def _fold_tables(
     predictions: pd.DataFrame, label_names: Sequence[str]
 ) -> dict[int, tuple[pd.DataFrame, pd.DataFrame]]:
     """Return confusion matrix (predicted, true) and report of every fold."""
-    names, tables = [str(name) for name in label_names], {}
-    indices = range(len(names))
+    names, indices, tables = [*map(str, label_names)], range(len(label_names)), {}
     # Indices cannot be mistaken for "accuracy" and the averages; names could.
     told = {"labels": indices, "target_names": [*map(str, indices)], "zero_division": 0}
     for fold, rows in predictions.groupby("fold"):
         answers = rows["y_true"], rows["y_pred"]
         counts = metrics.confusion(*answers, len(names)).T
-        report = pd.DataFrame(
-            classification_report(*answers, output_dict=True, **told)
-        ).T.set_axis([*names, *AVERAGES])
+        report = classification_report(*answers, output_dict=True, **told)
+        report = pd.DataFrame(report).T.set_axis([*names, *AVERAGES])
         # Scikit-learn gives a class that does not occur a recall of 0.
         report.loc[report["support"] == 0, SCORES[:3]] = np.nan
         report.iloc[-2, :3] = report.iloc[: len(names), :3].mean()

@@ -387,8 +387,9 @@ def obtain(params: config.Parameters) -> tuple[Corpus, files.FeatureSet]:
     elif options:
         raise ValueError(f"features '{OFFICIAL}' have no feature_options")
     audio, target = datasets / corpus.name, folder / f"{corpus.name}-{name}.npz"
-    manifest = audio / corpora.demo.MANIFEST
-    if corpus.synthetic and name != OFFICIAL and not manifest.is_file():
+    manifest, version = audio / corpora.demo.MANIFEST, corpora.demo.VERSION
+    there = manifest.is_file() and b'"version": %d,' % version in manifest.read_bytes()
+    if corpus.synthetic and name != OFFICIAL and not there:
         corpora.demo.generate(audio, verbose=params.verbose)
     if name == OFFICIAL or not audio.is_dir() and target.is_file():
         features = files.read_features(target)

@@ -66,19 +66,27 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     temporary = target.parent / f".partial-{uuid.uuid4().hex}-{target.name}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, target)
+        with advised(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def advised(target: Path) -> Iterator[None]:
+    """Say what to do where the disk does not take a file."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in _ADVICE:
             raise
         message = f"could not write {target}: {_ADVICE[error.errno]}"
         raise type(error)(error.errno, message) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -101,9 +109,7 @@ def write_npz(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(
-                    member, np.asanyarray(array), allow_pickle=False
-                )
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 def sha256_file(path: Path) -> str:

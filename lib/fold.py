@@ -310,9 +310,8 @@ class FoldTraining:
             models.save(model, made)
             with files.atomic_path(target) as temporary:
                 shutil.copyfile(made, temporary)
-        probabilities, embeddings = predict_utterances(predict, self.data.x[test])
-        arrays = {"rows": test, "probabilities": probabilities}
-        arrays["embeddings"] = embeddings
+        probabilities, z = predict_utterances(predict, self.data.x[test])
+        arrays = {"rows": test, "probabilities": probabilities, "embeddings": z}
         rest = {
             "history": self.history,
             "epoch": self.best_epoch or self.epoch,

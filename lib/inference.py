@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from lib import features
+from lib import features, models
 
 
 class Recogniser:
@@ -48,16 +48,13 @@ class Recogniser:
 def _compiled(model, shape: tuple[int, ...]):
     """Return the network as one compiled function of an array of this shape."""
     if not isinstance(model, keras.Model):
-        return model.predict_proba
+        return lambda clip: models.predict(model, clip)[0]
     if keras.backend.backend() == "jax":
         import jax
 
         answer = jax.jit(lambda *given: model.stateless_call(*given, training=False)[0])
-        return lambda clip: answer(
-            [variable.value for variable in model.trainable_variables],
-            [variable.value for variable in model.non_trainable_variables],
-            clip,
-        )
+        groups = model.trainable_variables, model.non_trainable_variables
+        return lambda clip: answer(*([one.value for one in g] for g in groups), clip)
     import tensorflow as tf
 
     # TensorFlow's own kernels: XLA takes longer for one clip, and to compile.

@@ -55,7 +55,7 @@ def adopt_official(
     Its rows are the clips of the release, where it is known by name; else those in the
     folder `audio`, which need not exist: then speakers and sentences stay unknown.
     """
-    path = Path(source).expanduser()
+    path = files.located(source)
     x, one_hot = read_official(path)
     counts = one_hot.astype(bool).sum(axis=0).tolist()
     expected = [corpus.counts[label] for label in corpus.labels]

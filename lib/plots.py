@@ -98,8 +98,7 @@ def _add_fonts(texts: Sequence[Text]) -> None:
 
 @functools.cache
 def _letters_of(family: str) -> frozenset[int]:
-    path = findfont(FontProperties(family=[family]))
-    return frozenset(get_font(path).get_charmap())
+    return frozenset(get_font(findfont(FontProperties(family=[family]))).get_charmap())
 
 
 def mel_spectrogram(mel, settings, *, title: str = "") -> Axes:
@@ -162,12 +161,12 @@ def intervals(
     """
     parts = []
     for name, part in table.groupby(group, sort=False):
-        parts += [pd.DataFrame({label: [name], "heading": [True]}), part]
+        parts += [pd.DataFrame({label: [name], "_heading": [True]}), part]
     rows = pd.concat(parts, ignore_index=True)
     rows = rows.reindex(columns=rows.columns.union(["low", "high", "reliable"]))
     rows[["_point", "low", "high"]] = 100 * rows[[value, "low", "high"]].astype(float)
-    heading = rows["heading"].isin([True])
-    empty = rows[hollow or "heading"].isin([True])
+    heading = rows["_heading"].isin([True])
+    empty = rows[hollow or "_heading"].isin([True])
     labels = rows[label].astype(str).map(lambda name: textwrap.fill(name, 48))
     height = 1.2 + 0.14 * (2 + labels.str.count("\n")).sum()
     ax = plt.subplots(figsize=(8, min(12.0, height)))[1]

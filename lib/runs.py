@@ -112,8 +112,10 @@ def artefacts(folders: RunFolders, paths: Sequence[Path]) -> list[dict[str, str]
 @contextlib.contextmanager
 def only_one(folders: RunFolders) -> Iterator[None]:
     """Keep other processes from working on a run; a killed one leaves no lock."""
-    folders.logs.mkdir(parents=True, exist_ok=True)
-    with open(folders.logs / ".lock", "w", encoding="utf-8") as file:
+    with files.advised(folders.logs):
+        folders.logs.mkdir(parents=True, exist_ok=True)
+        file = open(folders.logs / ".lock", "w", encoding="utf-8")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -16,8 +16,7 @@ FEWEST_POINTS = 6
 
 def held_out(folders: runs.RunFolders) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the predictions of a finished run and their embeddings (n, width)."""
-    predictions = runs.read_predictions(folders.predictions)
-    path = folders.embeddings
+    predictions, path = runs.read_predictions(folders.predictions), folders.embeddings
     again = "run 02_train again with overwrite=True (03_test for official weights)"
     if not path.is_file():
         raise FileNotFoundError(f"no embeddings at {path}; {again}")
@@ -35,8 +34,7 @@ def tsne(
     away from. The seed counts where the start is "random", not where it is "pca".
     """
     if len(z) < FEWEST_POINTS:
-        few = f"{len(z)} points are too few for a map"
-        raise ValueError(f"{few}; take a protocol with fewer folds, or more data")
+        raise ValueError(f"{len(z)} points are too few; use fewer folds, or more data")
     perplexity = min(perplexity, (len(z) - 1) / 3)
     fitted = TSNE(perplexity=perplexity, init=start, random_state=seed)
     # Of a few hundred points, threads wait for each other more than they work.

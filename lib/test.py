@@ -76,7 +76,9 @@ def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
     asked = sorted({way} | config.DECIDE_A_RUN & params.given)
     table, reasons = runs.load_runs(results), []
     if way == "corpus":
-        table = table[table["kind"] == "trained"]
+        table = table[table["kind"] != runs.OFFICIAL]  # a damaged one has no kind
+    elif (named := table["run_id"] == params.run_id).any():
+        table = table[named]
     for run in table.itertuples():
         found = _differences(params, asked, run) if run.status != "damaged" else []
         # A copied folder has no weights of its own.
@@ -219,9 +221,8 @@ def official_run(
         bar = tqdm(weights, "folds", unit="fold", disable=params.verbose != 1)
         for fold, file in zip(folds, bar, strict=True):
             model = official.load_weights(file, shape, classes)
-            both = predict_utterances(partial(models.predict, model), data.x[fold.test])
-            outcome = {"rows": fold.test, "probabilities": both[0]}
-            outcomes.append(outcome | {"embeddings": both[1]})
+            p, z = predict_utterances(partial(models.predict, model), data.x[fold.test])
+            outcomes.append({"rows": fold.test, "probabilities": p, "embeddings": z})
         numbers = [fold.number for fold in folds]
         document |= train.write_outcomes(folders, data, numbers, outcomes)
         files.write_json(folders.manifest, document)

@@ -1,6 +1,7 @@
 """A run belongs to its data, and every clip is accounted for."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -131,6 +132,25 @@ def test_a_broken_file_stops_stays_marked_and_is_taken_back_when_mended(mine):
     # The hashes are the same, whether the report knows them or not.
     again, made = features.prepare(parameters(root), corpus, report.usable)
     assert made == 0 and again.about == data.about
+
+
+def test_demo_is_made_where_it_is_missing_or_of_another_edition(tmp_path, monkeypatch):
+    def generate(folder, verbose):
+        raise InterruptedError(folder)
+
+    monkeypatch.setattr(corpora.demo, "generate", generate)
+    params = config.validated({"workspace": str(tmp_path)})
+    manifest = tmp_path / "Datasets" / "DEMO" / corpora.demo.MANIFEST
+    told = {"corpus": "DEMO", "version": corpora.demo.VERSION, "f1.wav": "hash"}
+    for text in ("", json.dumps(told | {"version": 1}), "\udcff"):
+        if text:
+            files.write_json(manifest, {})
+            manifest.write_text(text, "utf-8", "surrogateescape")
+        with pytest.raises(InterruptedError):
+            features.obtain(params)
+    files.write_json(manifest, told)
+    with pytest.raises(FileNotFoundError, match="no clip of it was found"):
+        features.obtain(params)
 
 
 def test_clips_without_features_stop_until_told(mine, monkeypatch):

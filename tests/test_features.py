@@ -286,3 +286,8 @@ def test_functionals_are_those_of_opensmile(clips, corpus, tmp_path, monkeypatch
     samples, _ = librosa.load(clips[0].path, sr=16_000)
     peer = opensmile.Smile("eGeMAPSv02", "func").process_signal(samples, 16_000)
     np.testing.assert_allclose(made.x[0, 0], peer.to_numpy()[0], rtol=1e-5)
+
+
+def test_an_odd_zero_goes_to_the_end_and_a_crop_begins_at_the_earlier_sample():
+    assert features.pad_or_crop(np.arange(1, 4), 6).tolist() == [0, 1, 2, 3, 0, 0]
+    assert features.pad_or_crop(np.arange(6), 3).tolist() == [1, 2, 3]

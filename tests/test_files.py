@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from lib import files
+from lib import files, runs
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
@@ -31,6 +33,15 @@ def test_a_disk_that_takes_no_file_is_named_with_the_way_out(tmp_path, fault):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_cannot_be_locked_tells_the_way_out(tmp_path, monkeypatch):
+    refused = Mock(side_effect=OSError(errno.EROFS, "read-only"))
+    monkeypatch.setattr(Path, "mkdir", refused)
+    folders = runs.RunFolders(files.Workspace(tmp_path), "RUN")
+    told = "logs/RUN: .*read-only; set `workspace`"
+    with pytest.raises(OSError, match=told), runs.only_one(folders):
+        pass
+
+
 def test_npz_holds_an_array_called_file(tmp_path):
     target = tmp_path / "a.npz"
     files.write_npz(target, {"file": np.array(["x", "yz"]), "x": np.eye(2)})
@@ -43,3 +54,12 @@ def test_a_file_is_no_workspace(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="workspace: .*file.*give a folder"):
         files.Workspace(str(tmp_path / "file"))
+
+
+def test_features_that_another_document_describes_are_refused(tmp_path, tiny):
+    target = tmp_path / "a.npz"
+    files.write_features(target, tiny)
+    other = {name: getattr(tiny, name) for name in files.ARRAYS} | {"x": tiny.x + 1}
+    files.write_npz(target, other)
+    with pytest.raises(ValueError, match="a.npz is damaged.*not match.*overwrite=True"):
+        files.read_features(target)

@@ -121,13 +121,14 @@ def write_arrays(path, corpus, y=None):
     return x
 
 
-def test_adopted_arrays_are_a_feature_file_with_speakers(tmp_path):
+def test_adopted_arrays_are_a_feature_file_with_speakers(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.files.REPOSITORY", tmp_path)  # paths are seen from there
     demo, source = corpora.get("DEMO"), tmp_path / "DEMO.npy"
     x = write_arrays(source, demo)
     clip = tmp_path / "audio" / "elsewhere" / "f1_angry_t2.wav"
     clip.parent.mkdir(parents=True)
     soundfile.write(clip, np.zeros(8000), 16_000)
-    made = official.adopt_official(str(source), demo, tmp_path / "audio", tmp_path)
+    made = official.adopt_official("DEMO.npy", demo, tmp_path / "audio", tmp_path)
     kept = read_features(tmp_path / "DEMO-timnet_official.npz")
     np.testing.assert_array_equal(kept.x, x)
     assert kept.about == made.about and kept.about["features"] == "timnet_official"

@@ -108,6 +108,15 @@ def test_a_row_has_its_point_interval_and_numbers_under_its_group(signed):
     assert ticks(right.yaxis) == expected
 
 
+@pytest.mark.parametrize("label", ["point", "heading"])
+def test_a_label_column_may_be_named_as_what_the_figure_adds(label):
+    table = pd.DataFrame({label: ["a", "b"], "uar": [0.5, 0.25], "place": ["x", "x"]})
+    ax = drawn(plots.intervals(table, "uar", label, "place", x="UAR (%)"))
+    assert ticks(ax.yaxis) == ["x", "a", "b"]
+    assert ax.lines[0].get_xdata().tolist() == [50, 25]
+    assert ticks(ax.child_axes[0].yaxis) == ["", "50.0", "25.0"]
+
+
 def test_names_are_drawn_as_they_are_written():
     names = ["a$x_1$b", "$\\frac{", "$$", "\\alpha", "x^2 $_$"]
     ax = drawn(plots.probabilities(names, [0.2] * 5, title=names[0]))

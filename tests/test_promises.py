@@ -170,6 +170,18 @@ def test_the_epoch_is_chosen_by_uar_and_only_on_the_test_fold_by_accuracy(
         assert (row.p_zeal, row.p_calm) == wanted
 
 
+@pytest.mark.parametrize(("share", "choice"), [(0.1, 3), (0.0, 1)])
+def test_of_equal_scores_that_of_the_lower_loss_and_then_the_earlier_is_chosen(
+    watched, share, choice
+):
+    truth = np.eye(CLASSES, dtype=np.float32)[rows_and_answers()[0].y]
+    Witness.answers[1:] = Witness.answers[2]
+    Witness.answers[3] += share * (truth - Witness.answers[3])  # surer of the truth
+    folders = watched()[3]
+    for entry in json.loads(folders.manifest.read_text())["folds"]:
+        assert entry["epoch_chosen"] == choice
+
+
 def focal(q, p, gamma=2.0, alpha=0.25):
     """Lin et al. 2017 with soft labels; the report of the modified TIM-Net."""
     return alpha * (1 - (q * p).sum(axis=1)) ** gamma * -(q * np.log(p)).sum(axis=1)

@@ -129,6 +129,15 @@ def test_an_ordinary_corpus_is_split_by_every_protocol(protocol):
     assert len(made) == (PROTOCOLS[protocol].folds or 8)
 
 
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_the_seed_decides_who_tests(protocol):
+    rows, drawn = rows_of((40, 30, 50), speakers=8, texts=6), []
+    for seed in (1, 1, 2, 3):
+        made = make_folds(protocol, rows, PROTOCOLS[protocol].folds or 3, seed)
+        drawn.append(str([fold.parts() for fold in made]))
+    assert drawn[0] == drawn[1] and len(set(drawn)) == 3
+
+
 def test_up_to_ten_speakers_test_alone_and_ravdess_in_six_groups_of_both_sexes():
     made = make_folds("speaker", rows_of((120, 120), speakers=10))
     assert len(made) == 10

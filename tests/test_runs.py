@@ -210,11 +210,12 @@ def test_configurations_differ_by_more_than_the_seed(tmp_path):
     write_run(tmp_path, "options", seed=1, model_options={"dilations": 6})
     write_run(tmp_path, "batch", seed=2, batch_size=32)
     write_run(tmp_path, "random", seed=2, protocol="paper")
+    write_run(tmp_path, "folds", seed=2, protocol="paper", folds=7)
     board = runs.leaderboard(runs.load_runs(tmp_path))
     alone = {"options", "batch"}
     rest = board[~board["run_id"].isin(alone)]
     assert board["setup"].nunique() == 3 and rest["setup"].nunique() == 1
-    assert sorted(rest.groupby("configuration").size()) == [1, 4]
+    assert sorted(rest.groupby("configuration").size()) == [1, 1, 4]
     assert set(board["run_id"]) - set(runs.newest(board)["run_id"]) == {"s2-copy"}
 
 

@@ -102,6 +102,19 @@ def test_a_run_can_be_named_and_must_be_what_else_is_asked_for(workspace):
         choose(workspace, run_id=oldest[:-1])
 
 
+def test_a_damaged_run_is_named_with_the_way_out(tmp_path):
+    folders = small_run(tmp_path, tiny_features(), model="majority")
+    folders.manifest.write_text("{")
+    told = rf"(?s)there is {folders.run_id}: it cannot be read.*overwrite=True"
+    with pytest.raises(FileNotFoundError, match=told):
+        choose(tmp_path, corpus="TINY", model="majority")
+    for seed in (1, 2, 3):  # of which none fits
+        small_run(tmp_path, tiny_features(), model="logistic", seed=seed)
+    with pytest.raises(FileNotFoundError, match=told) as caught:
+        choose(tmp_path, run_id=folders.run_id)
+    assert "did you mean" not in str(caught.value)
+
+
 def test_a_run_on_other_data_is_refused(workspace, tiny):
     folders, _ = test.find_run(parameters(workspace, corpus="TINY"))
     document = runs.read_manifest(folders.manifest)

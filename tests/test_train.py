@@ -327,6 +327,18 @@ def test_networks_of_all_folds_and_seeds_begin_with_other_weights(network):
     assert len(set(drawn)) == 9 and drawn[0] == network[0].draw(0, 0)[0].tobytes()
 
 
+def test_the_random_numbers_of_an_epoch_follow_seed_fold_and_epoch(tiny):
+    drawn = []
+    for seed in (1, 2, 1):
+        plan, params = small_plan("", tiny, seed=seed)
+        for part in plan.folds[:2]:
+            folders = runs.RunFolders(params.folders, "RUN")
+            training = fold.FoldTraining(plan, tiny, part, folders)
+            for training.epoch in (0, 1):
+                drawn.append(training.next_epoch()[1].random())
+    assert len(set(drawn)) == 8 and drawn[:4] == drawn[8:]
+
+
 # --- settings -------------------------------------------------------------------------
 
 FEW_STEPS = {"weight_average": 0.9, "protocol": "paper", "folds": 2, "batch_size": 8}
@@ -422,6 +434,14 @@ def test_folds_in_processes_end_as_one_after_the_other(calm, tmp_path, monkeypat
     made = [beside, run(calm, tiny_features())]
     one, other = (runs.read_predictions(folders.predictions) for folders in made)
     pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
+
+
+def test_after_a_cut_a_run_is_given_as_many_processes(copied, tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "processes", lambda *given: asked.append(given[2]) or 1)
+    copied.outcome(2).unlink()
+    run(copied.workspace.root, tiny)
+    assert [len(sizes) for sizes in asked] == [3]
 
 
 def test_processes_are_for_long_runs_on_tensorflows_cpu(monkeypatch):

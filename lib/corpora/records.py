@@ -134,8 +134,7 @@ def get(name: str, datasets: Path | str | None = None) -> Corpus:
     try:
         return Corpus(name, **json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
-        message = f"{path} is damaged ({error}); register the corpus again."
-        raise ValueError(message) from error
+        raise ValueError(f"{path} is damaged ({error}); register it again.") from error
 
 
 def load_checksums(corpus: Corpus) -> dict[str, str]:
