@@ -42,7 +42,9 @@ IS_311 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 CODE := $(wildcard lib tests notebooks benchmarks tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lab board bench bench-step lint format render readme lock clean-demo
+STUDY := demo
+
+.PHONY: help setup demo test test-fast study lab board bench bench-step lint format render readme lock clean-demo
 
 help: ## list the commands
 	@echo "make <command>:"
@@ -90,6 +92,9 @@ test: $(TESTS) ## run all tests
 
 test-fast: $(TESTS) ## run the tests that take less than ten seconds each
 	@$(RUN) -m pytest -m "not slow"
+
+study: setup ## run what is left of a study (STUDY=demo; see docs/studies.md)
+	@$(RUN) -m lib.batch run $(STUDY)
 
 lab: setup ## open the notebooks in JupyterLab
 	@$(RUN) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks

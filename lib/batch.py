@@ -50,7 +50,8 @@ def run(
     with contextlib.ExitStack() as stack:
         stack.enter_context(runs.only_one(study.folders))
         stop.unlink(missing_ok=True)
-        table = study.read()
+        planned = (study.folders.results / "study.yaml").is_file()
+        table = study.read() if planned else study.plan()
         left = table[table["state"].isin(only)]
         print(f"{sweeps.counts(table)}; {len(left)} to run", flush=True)
         if left.empty:

@@ -125,7 +125,7 @@ def _reasons(pair: Mapping[str, Any]) -> list[str]:
         return [*found, f"no recipe: {pair['published_no_recipe']}"]
     recipe = (RECIPES / pair["published_recipe"]).read_text("utf-8")
     params = config.validated(yaml.safe_load(recipe))
-    recorded = pair["manifest"]["config"]
+    recorded = runs.settings(pair)
     settings = recorded["feature_settings"] or {}
     preset = params.feature_preset, params.feature_options
     front_end = vars(features.front_end(*preset))

@@ -1,5 +1,6 @@
 """Runs on disk: folders, manifests, predictions, caveats; the table of all runs."""
 
+import collections
 import contextlib
 import fcntl
 import json
@@ -7,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partialmethod
 from importlib import metadata
@@ -28,8 +29,10 @@ COLUMNS = (
     "corpus model protocol uar uar_low uar_high war war_low war_high macro_f1 "
     "fold_uar_mean fold_uar_sd fold_war_mean fold_war_sd features folds seed epochs "
     "parameters seconds finished synthetic warning run_id "
-    "status note kind setup configuration manifest"
+    "status note kind label classes setup configuration config"
 ).split()
+
+APART = ("protocol", "folds", "seed")  # settings in columns of their own
 
 
 class RunFolders:
@@ -175,15 +178,15 @@ def caveats(document: Mapping[str, Any]) -> dict[str, str]:
     if not (audit := document["data"]["audit"]):
         told = "The features came without audio: nobody checked."
         return said | {"audio not checked": told}
-    columns = ["severity", "kind", "files", "message"]
-    problems = pd.DataFrame(audit["problems"], columns=columns)
     for severity, mark in (("error", "errors ignored"), ("warning", "data warnings")):
-        found = problems[problems["severity"] == severity]
-        counts = found.groupby("kind", sort=False)["files"].sum()
+        found = [one for one in audit["problems"] if one["severity"] == severity]
+        counts = collections.Counter()
+        for one in found:
+            counts[one["kind"]] += one["files"]
         kinds = ", ".join(f"{kind} {n}" if n else kind for kind, n in counts.items())
-        if len(found):
-            told = f"{mark.capitalize()} ({len(found)}): {' '.join(found['message'])}"
-            said[f"{mark}: {kinds}"] = told
+        if found:
+            messages = " ".join(one["message"] for one in found)
+            said[f"{mark}: {kinds}"] = f"{mark.capitalize()} ({len(found)}): {messages}"
     used, whole = audit["used"], audit["expected"] or audit["found"]
     if used < whole:
         told = f"{used} of {whole} clips are used, {audit['found']} were found."
@@ -233,17 +236,22 @@ def require_unchanged(path: Path) -> None:
             raise ValueError(f"{path} was changed after the run was finished; {AGAIN}")
 
 
-def load_runs(results: Path) -> pd.DataFrame:
-    """Return one row for every `Results/<run_id>/run.json`; there may be none.
+def load_runs(results: Path, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
+    """Return one row for every run, or for some of them; there may be none.
 
-    `note` says why a run has no score, `warning` what spoils it. `configuration` is the
-    same for other seeds, `setup` also for other protocols and numbers of folds.
+    `note` says why a run has no score, `warning` what spoils it. `config` has the
+    settings that make its `setup`: all but protocol, folds and seed, which have columns
+    of their own. `configuration` is the same for other seeds.
     """
-    rows = []
-    for path in sorted(Path(results).glob("*/run.json")):
-        folder = path.parent.name
+    rows, setups = [], {}  # runs of a setup share its settings
+    folders = [path.parent.name for path in Path(results).glob("*/run.json")]
+    wanted = folders if run_ids is None else set(folders).intersection(run_ids)
+    for folder in sorted(wanted):
         try:
-            rows.append(_row(read_manifest(path), folder))
+            document = read_manifest(Path(results) / folder / "run.json")
+            row = _row(document, folder)
+            row["config"] = setups.setdefault(row["setup"], row["config"])
+            rows.append({name: row[name] for name in COLUMNS if name in row})
         except (ValueError, LookupError, TypeError) as error:
             note = f"it cannot be read: {error}"
             rows.append({"run_id": folder, "status": "damaged", "note": note})
@@ -262,11 +270,12 @@ def _row(document: Mapping[str, Any], folder: str) -> dict[str, Any]:
     }[status]
     if document["run_id"] != folder:
         note = "; ".join(filter(None, [note, f"a copy of {document['run_id']}"]))
-    apart = ("protocol", "folds", "folds_sha256", "seed")
-    setup = config.digest({key: given[key] for key in given if key not in apart})
-    row = {**document, **given, "manifest": document, "run_id": folder, "note": note}
-    row["warning"], row["setup"] = "; ".join(caveats(document)), setup
-    row["configuration"] = config.digest([setup, given["protocol"], given["folds"]])
+    settings = {key: given[key] for key in given if key not in (*APART, "folds_sha256")}
+    row = {**document, **given, "config": settings, "run_id": folder, "note": note}
+    row["warning"], row["setup"] = "; ".join(caveats(document)), config.digest(settings)
+    row["configuration"] = f"{row['setup']} {given['protocol']} {given['folds']}"
+    row["label"] = protocol_label(document)
+    row["classes"] = len(document["data"]["label_names"])
     if status == "done":
         scores = document["metrics"]
         row |= scores["pooled"]
@@ -275,6 +284,11 @@ def _row(document: Mapping[str, Any], folder: str) -> dict[str, Any]:
             row[f"fold_{name}_mean"] = scores["mean"][name]
             row[f"fold_{name}_sd"] = scores["sd"][name]
     return row
+
+
+def settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run, a row of `load_runs`."""
+    return run["config"] | {name: run[name] for name in APART}
 
 
 def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
@@ -305,22 +319,25 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _system_names(board: pd.DataFrame) -> pd.Series:
-    hidden = "model protocol seed folds_sha256 feature_settings model_options".split()
+    kinds = ["corpus", "model", "kind", "protocol", "folds"]
+    once = board.drop_duplicates("configuration").set_index("configuration")
     told = []
-    for document in board["manifest"]:
-        given = document["config"] | document["config"]["model_options"]
+    for settings, folds in zip(once["config"], once["folds"], strict=True):
+        given = {"folds": folds} | settings | settings["model_options"]
         given["data_sha256"] = given["data_sha256"][:6]
+        hidden = {*kinds[:-1], "feature_settings", "model_options"}
         shown = {key: given[key] for key in given if key not in hidden}
         told.append({k: f"{k.replace('_', ' ')} {v}" for k, v in shown.items()})
-    table = pd.DataFrame(told)
-    groups = [board["corpus"], board["model"], board["kind"]]
+    table = pd.DataFrame(told, index=once.index)
+    groups = [once[name] for name in kinds[:3]]
     differs = table.groupby(groups).transform("nunique") > 1
-    folds = table["folds"].groupby([*groups, board["protocol"]]).transform("nunique")
+    folds = table["folds"].groupby([*groups, once["protocol"]]).transform("nunique")
     differs["folds"] = folds > 1
     table = table.where(differs)
-    table.insert(0, "kind", board["kind"].where(board["kind"] != "trained"))
-    table.insert(0, "model", board["model"])
-    return table.apply(lambda row: ", ".join(row.dropna()), axis=1)
+    table.insert(0, "kind", once["kind"].where(once["kind"] != "trained"))
+    table.insert(0, "model", once["model"])
+    names = table.apply(lambda row: ", ".join(row.dropna()), axis=1)
+    return board["configuration"].map(names)
 
 
 def newest(board: pd.DataFrame) -> pd.DataFrame:

@@ -256,13 +256,14 @@ class Study:
         return table
 
     def read(self) -> pd.DataFrame:
-        """Return the plan, made if there is none, with the states of now.
+        """Return the plan with the states of now.
 
-        ValueError if the study has changed since.
+        FileNotFoundError if there is none, ValueError if the study has changed since.
         """
         folder = self.folders.results
         if not (folder / "study.yaml").is_file():
-            return self.plan()
+            way = f"`python -m lib.batch plan {self.name}` makes it"
+            raise FileNotFoundError(f"no plan of {self.name} in {folder}; {way}")
         if (folder / "study.yaml").read_bytes() != self.path.read_bytes():
             way = f"`python -m lib.batch plan {self.name}` plans it anew"
             fault = f"{self.path} has changed since its plan; {way}"

@@ -74,11 +74,11 @@ def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
     """
     results, way = params.folders.results, "run_id" if params.run_id else "corpus"
     asked = sorted({way} | config.DECIDE_A_RUN & params.given)
-    table, reasons = runs.load_runs(results), []
+    there = way == "run_id" and (results / params.run_id / "run.json").is_file()
+    table = runs.load_runs(results, [params.run_id] if there else None)
     if way == "corpus":
         table = table[table["kind"] != runs.OFFICIAL]  # a damaged one has no kind
-    elif (named := table["run_id"] == params.run_id).any():
-        table = table[named]
+    reasons = []
     for run in table.itertuples():
         found = _differences(params, asked, run) if run.status != "damaged" else []
         # A copied folder has no weights of its own.
@@ -97,8 +97,9 @@ def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
         raise FileNotFoundError(message)
     run_id = fits["run_id"].iloc[-1]
     chosen = f"{run_id}, the newest finished run that fits, of {len(fits)}"
+    known = [runs.settings(run) for run in fits.to_dict("records")]
     for name in sorted(config.DECIDE_A_RUN):
-        values = {str(document["config"].get(name)) for document in fits["manifest"]}
+        values = {str(one.get(name)) for one in known}
         if len(values) > 1:
             chosen += f"; {name} left open ({', '.join(sorted(values))})"
     return RunFolders(params.folders, run_id), chosen
@@ -106,7 +107,7 @@ def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
 
 def _differences(params: config.Parameters, asked: Iterable[str], run) -> list[str]:
     """Return what a run has in place of the parameters that are asked for."""
-    known, found = run.manifest["config"] | {"run_id": run.run_id}, []
+    known, found = runs.settings(run._asdict()) | {"run_id": run.run_id}, []
     for name in asked:
         wanted, has = getattr(params, name), known.get(name)
         if name == "features":  # its options are a parameter of their own
@@ -118,7 +119,9 @@ def _differences(params: config.Parameters, asked: Iterable[str], run) -> list[s
         elif has is None and wanted == getattr(config.Parameters(), name):
             continue  # a system without epochs has none of it
         elif name == "folds" and not wanted:  # as many as the protocol has by itself
-            tested = [set(fold["test"]["speakers"]) for fold in run.manifest["folds"]]
+            path = params.folders.results / run.run_id / "run.json"
+            folds = runs.read_manifest(path)["folds"]
+            tested = [set(fold["test"]["speakers"]) for fold in folds]
             own = own_speaker_folds(known["corpus"], len(set().union(*tested)))
             wanted = PROTOCOLS[known["protocol"]].folds or own
         else:

@@ -353,7 +353,8 @@ def test_line_n_of_a_job_array_is_run_n(tree, queue):
         if "done" not in tree.states():
             tree.wait_for_steps(1)
             kill_a_job(queue)
-        psutil.wait_procs(tree.processes(), timeout=60)
+        jobs = filter(psutil.pid_exists, map(int, queue.read_text().split()))
+        psutil.wait_procs([*map(psutil.Process, jobs)], timeout=60)
     tree.require_finished()
 
 

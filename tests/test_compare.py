@@ -198,7 +198,7 @@ def test_what_differs_or_is_not_known_is_named(tmp_path, changes, reason):
 
 def test_what_was_not_recorded_or_has_no_recipe_says_so(tmp_path):
     table = of_recipe(tmp_path, "timnet/casia")
-    del table.loc[0, "manifest"]["config"]["weight_average"]
+    del table.loc[0, "config"]["weight_average"]
     row = aimed_at(table, "timnet/casia")
     assert row["why_not"] == "weight_average not recorded, recipe 0.0"
     joined = compare.beside(table)
