@@ -138,7 +138,7 @@ def _workers(count: int, scheduler: str, cluster: str) -> Iterator[tuple]:
             count = count or len(gpus) or max(1, min(cores, fit))
             share = max(1, cores // count)
             local = {"n_workers": count, "threads_per_worker": 1, "memory_limit": 0}
-            local["dashboard_address"] = "127.0.0.1:8787"  # or a free port
+            local["dashboard_address"] = "127.0.0.1:0"  # a free port, here alone
             address = stack.enter_context(distributed.LocalCluster(**local))
         try:
             client = stack.enter_context(distributed.Client(address, timeout=10))

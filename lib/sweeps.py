@@ -104,6 +104,8 @@ class Cell(NamedTuple):
     protocol: str
     params: config.Parameters
     features: tuple[str, str, str]  # corpus, preset, digest of its options
+    train: str  # the parameters of 02 without the seed, in YAML
+    test: str  # and those of 03 without the run id
 
     def __str__(self) -> str:
         return ", ".join(self[:3])
@@ -135,15 +137,20 @@ class Cell(NamedTuple):
         return found, epochs * sum(len(fold.train) for fold in folds)
 
 
-def command(run_id: str, params: config.Parameters, seed: int) -> str:
-    """Return the shell command that trains and tests a run, wherever it is given."""
-    values = params.model_dump(include=params.given) | {"seed": seed}
-    names = {"workspace", "datasets_dir", "device", "verbose"} & values.keys()
-    tested = {name: values[name] for name in sorted(names)} | {"run_id": run_id}
+def _flow(values: Values) -> str:
+    """Return parameters as YAML in one line, without the braces around them."""
     plain = {"default_flow_style": True, "width": 1e9, "allow_unicode": True}
-    told = [yaml.safe_dump(one, **plain).strip() for one in (values, tested)]
-    folder = params.folders.results / run_id
-    words = ["sh", SCRIPTS / "run.sh", sys.executable, folder, *told]
+    return yaml.safe_dump(values, **plain).strip()[1:-1]
+
+
+def command(run_id: str, cell: Cell, seed: int) -> str:
+    """Return the shell command that trains and tests a run, wherever it is given."""
+    folder = cell.params.folders.results / run_id
+    train, test = (
+        f"{{seed: {seed}, {cell.train}}}",
+        f"{{run_id: {run_id}, {cell.test}}}",
+    )
+    words = ["sh", SCRIPTS / "run.sh", sys.executable, folder, train, test]
     return shlex.join(map(str, words))
 
 
@@ -207,7 +214,10 @@ class Study:
                 faults.setdefault(str(error), f"{variant}, {corpus}, {protocol}")
                 continue
             of = corpus, params.feature_preset, config.digest(params.feature_options)
-            found.append(Cell(variant, corpus, protocol, params, of))
+            names = {"workspace", "datasets_dir", "device", "verbose"} & values.keys()
+            tested = _flow({name: values[name] for name in names})
+            trained = _flow({name: values[name] for name in values.keys() - {"seed"}})
+            found.append(Cell(variant, corpus, protocol, params, of, trained, tested))
         return found
 
     def plan(self) -> pd.DataFrame:
@@ -240,7 +250,7 @@ class Study:
         # The first seed of everything comes before the second of anything.
         for run_id, entry in sorted(found.items(), key=lambda item: item[1][:2]):
             order, _, cell, clips = entry
-            line = command(run_id, cell.params, sweep.seeds[order])
+            line = command(run_id, cell, sweep.seeds[order])
             rows.append((run_id, "", *cell[:3], sweep.seeds[order], clips, line))
         table = self.write(pd.DataFrame(rows, columns=COLUMNS))
         copy = self.folders.results / "study.yaml"

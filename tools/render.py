@@ -20,7 +20,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from lib.files import REPOSITORY, write_text
+from lib import batch
+from lib.files import REPOSITORY, Workspace, write_text
+from lib.sweeps import Study
 from tools import KERNEL_OPTIONS
 
 # A browser opens it at once, and the repository stays light.
@@ -173,8 +175,10 @@ def main(names: Sequence[str]) -> int:
     for path in chosen:
         print(f"{path.name} ... ", end="", flush=True)
         try:
-            for parameters in BESIDE if path.name.startswith("05") else ():
-                train_beside(parameters)
+            if path.name.startswith("05"):  # which shows runs, and a study
+                for parameters in BESIDE:
+                    train_beside(parameters)
+                batch.run(Study("demo", Workspace()))
             render(path)
         except (OSError, RuntimeError) as error:
             print(f"\n{error}", file=sys.stderr)
