@@ -91,7 +91,7 @@ def largest_difference(folder: Path) -> float:
         return float(np.abs(ours_file["x"] - expected).max())
 
 
-def measure(official: str = "", clips: int = 100, rounds: int = 3) -> dict[str, float]:
+def measure(official: str = "", clips: int = 1000, rounds: int = 3) -> dict[str, float]:
     """Return clips per second of each, their ratio and the largest difference."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -118,7 +118,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.features")
     parser.add_argument("--official", default="")
-    parser.add_argument("--clips", type=int, default=100)
+    parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     for name, value in measure(**vars(parser.parse_args())).items():
         print(f"{name.replace('_', ' '):36s} {value:12.6g}")

@@ -117,8 +117,9 @@ def augmented_copies(
         way = "set datasets_dir, or use augmentation 'cepstrum'"
         raise FileNotFoundError(f"'waveform' alters the audio; {fault}: {way}")
 
-    def copies_of(file: str) -> np.ndarray:
-        rows, samples = [], features.load_audio(audio[file], settings)
+    def copies_of(named: tuple) -> np.ndarray:
+        file, path = named
+        rows, samples = [], features.load_audio(path, settings)
         for transform in transforms:
             seed = hashlib.sha256(f"{params.seed} {transform} {file}".encode()).digest()
             rng = np.random.default_rng(int.from_bytes(seed[:8], "big"))
@@ -128,5 +129,6 @@ def augmented_copies(
         return np.stack(rows)
 
     bar = "copies" if params.verbose == 1 else ""
-    x = files.stacked(features.in_threads(copies_of, data.file, bar))
+    named = [(file, audio[file]) for file in data.file]
+    x = files.stacked(features.in_parallel(copies_of, named, bar))
     return files.write_features(target, dataclasses.replace(data, x=x, about=key)).x

@@ -9,7 +9,6 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -28,6 +27,7 @@ from lib.corpora import Clip, Corpus, Report
 from lib.corpora.check import read_blocks
 
 OFFICIAL = "timnet_official"  # the authors' own arrays; see lib.official
+MANY_CLIPS = 1000
 FRAMES_AT_A_TIME = 16  # so that they stay in the processor's cache
 PACKAGES = ("librosa", "soxr", "soundfile", "numpy", "scipy", "opensmile")
 
@@ -254,11 +254,13 @@ def _functionals(samples: np.ndarray, rate: int) -> np.ndarray:
     return np.nan_to_num(row, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def in_threads(function: Callable, items: Sequence, bar: str = "") -> list:
+def in_parallel(function: Callable, items: Sequence, bar: str = "") -> list:
     """Return a function's results for all items; `bar` names a progress bar."""
-    pool = ThreadPoolExecutor(joblib.cpu_count())
-    with _limiting, _one_thread_a_product(), pool:
-        results = pool.map(function, items)
+    # Threads wait for each other; processes do not, but take seconds to start.
+    way = "threads" if len(items) < MANY_CLIPS else "processes"
+    workers = joblib.Parallel(-1, prefer=way, return_as="generator")
+    with _limiting, _one_thread_a_product():
+        results = workers(joblib.delayed(function)(item) for item in items)
         return list(tqdm(results, bar, len(items), unit="clip", disable=not bar))
 
 
@@ -312,7 +314,7 @@ def prepare(
         known = report.clips.set_index("file")
         hashes = known["sha256"][[clip.file for clip in clips]].tolist()
     else:
-        hashes = in_threads(files.sha256_file, [clip.path for clip in clips])
+        hashes = in_parallel(files.sha256_file, [clip.path for clip in clips])
     key = {
         "settings": dataclasses.asdict(settings),
         "labels": list(corpus.labels),
@@ -332,7 +334,7 @@ def prepare(
                 return str(error)
             return row if np.isfinite(row).all() else "its features are not finite"
 
-        made = in_threads(attempt, clips, "clips" if params.verbose == 1 else "")
+        made = in_parallel(attempt, clips, "clips" if params.verbose == 1 else "")
         parts = list(zip(clips, hashes, made, strict=True))
         failed = {clip.file: why for clip, _, why in parts if isinstance(why, str)}
         if len(failed) == len(clips):
