@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import fcntl
-import json
 import os
 import platform
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pydantic_core
 
 from lib import config, files
 from lib.models import SYSTEMS
@@ -97,7 +97,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no run at {path.parent}; 02_train makes runs")
     with contextlib.suppress(ValueError, LookupError, TypeError):
-        document = json.loads(path.read_bytes())
+        document = pydantic_core.from_json(path.read_bytes())
         if document["schema_version"] == SCHEMA_VERSION:
             return document
     raise ValueError(f"{path} is damaged or of an earlier edition; {AGAIN}")
