@@ -61,30 +61,50 @@ def run(
         print(f"Time left: {study.estimate(table, count)}", flush=True)
         print(f"What the workers do: {client.dashboard_link}", flush=True)
         bar = stack.enter_context(tqdm(total=len(left), unit="run"))
+        tasks = _tasks(left, told["gpus"])
         # Results of an earlier time, of which the scheduler knows, are not taken.
-        own = {"key": [f"{run_id}-{time.time_ns()}" for run_id in left["id"]]}
+        own = {"key": [f"{ids[0]}-{time.time_ns()}" for ids in tasks.values()]}
         own |= {"stop": str(stop), "pure": False, "batch_size": 1000}
-        futures = client.map(execute, left["command"], **own, **told)
-        by_key = dict(zip((one.key for one in futures), left["id"], strict=True))
+        futures = client.map(execute, list(tasks), **own, **told)
+        made = dict(zip((one.key for one in futures), tasks.values(), strict=True))
         ended = collections.Counter()
         for future in distributed.as_completed(futures):
-            folders = RunFolders(study.workspace, by_key[future.key])
-            if future.status == "error":  # no worker has survived it
-                note_failure(folders, str(future.exception()))
-            elif future.status != "finished":
+            if future.status not in ("finished", "error"):
                 raise RuntimeError(f"the scheduler is gone; {AGAIN}")
-            elif future.result() == "failed":
-                note_failure(folders)
-            ended[sweeps.state(folders)] += 1
-            left_over = len(left) - ended.total()
-            bar.update()
-            bar.set_postfix(ended, running=min(count, left_over))
+            # In error no worker has survived it.
+            said = (
+                future.result() if future.status == "finished" else future.exception()
+            )
+            for run_id in made[future.key]:
+                folders = RunFolders(study.workspace, run_id)
+                if said not in ("ended", "stopped"):
+                    note_failure(folders, str(said))
+                ended[sweeps.state(folders)] += 1
+            bar.update(len(made[future.key]))
+            bar.set_postfix(ended, running=min(count, len(left) - ended.total()))
         return study.write(table)
 
 
-def note_failure(folders: RunFolders, text: str = "its processes were killed") -> None:
+def _tasks(left: pd.DataFrame, gpus: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the commands to give, each with the runs that it makes.
+
+    On JAX's GPU, runs that differ in the seed alone are trained as one program.
+    """
+    join = gpus and os.environ.get("KERAS_BACKEND") == "jax"
+    tasks = {}
+    for _, some in left.groupby(sweeps.CELL if join else "id", sort=False):
+        line = "; ".join(some["command"])
+        if others := some["seed"].tolist()[1:]:
+            line = line.replace("{seed: ", f"{{more_seeds: {others}, seed: ", 1)
+        tasks[line] = tuple(some["id"])
+    return tasks
+
+
+def note_failure(folders: RunFolders, text: str) -> None:
     """Keep why a run failed in its manifest, where its killed kernel could not."""
     path = folders.results / sweeps.FAILED
+    if sweeps.state(folders) == "done":
+        return
     if not path.is_file() or not path.stat().st_size:
         files.write_text(path, text)
     known = folders.manifest.is_file() and runs.read_manifest(folders.manifest)
@@ -94,7 +114,7 @@ def note_failure(folders: RunFolders, text: str = "its processes were killed") -
 
 
 def execute(line: str, stop: str, cores: int, gpus: Sequence[str]) -> str:
-    """Run a command on a worker; return "ended", "failed" or "stopped".
+    """Run a command on a worker; return "ended", "stopped" or what went wrong.
 
     All processes of the run are killed where the worker dies, which closes the pipe,
     or where there is a file `stop`. Checkpoints lose nothing by it.
@@ -114,7 +134,7 @@ def execute(line: str, stop: str, cores: int, gpus: Sequence[str]) -> str:
             return "stopped"
         time.sleep(0.5)
     process.stdin.close()
-    return "failed" if process.returncode else "ended"
+    return "its processes were killed" if process.returncode else "ended"
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ Model = Literal[*SYSTEMS]
 Protocol = Literal["", *PROTOCOLS]
 Schedule = Literal["constant", "step", "exponential", "plateau", "cosine"]
 Options = dict[str, Any]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Number = Annotated[int, Field(ge=0, le=100_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Augmentation = Literal["none", "waveform", "cepstrum"]
@@ -45,7 +46,7 @@ class Study(pydantic.BaseModel):
     model_options: Options = Field({}, description="options of the system")
     protocol: Protocol = Field("", description="who tests; empty for unseen speakers")
     folds: int = Field(0, ge=0, le=1000, description="0 for the protocol's own")
-    seed: int = Field(46, ge=0, le=2**31 - 1, description="seed of folds and weights")
+    seed: Seed = Field(46, description="seed of folds and weights")
     augmentation: Augmentation = Field("none", description="altered training clips")
     augmentation_options: Options = Field({}, description="options of augmentation")
 
@@ -76,6 +77,9 @@ class Parameters(Training, Study, extra="forbid", frozen=True, strict=True):
     official_features: str = Field("", description="the authors' file to import")
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to run")
     fold_parallel: Literal["auto", "off"] = Field("auto", description="folds at once")
+    more_seeds: list[Seed] = Field(
+        [], description="seeds of further runs, on JAX at once"
+    )
     overwrite: bool = Field(False, description="make again what is already there")
     ignore_problems: bool = Field(False, description="go on although a check failed")
     verbose: int = Field(1, ge=0, le=2, description="0 silent, 1 bars, 2 plain lines")

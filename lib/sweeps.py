@@ -26,6 +26,7 @@ RECIPES = files.REPOSITORY / "notebooks" / "recipes"
 SCRIPTS = Path(__file__).parent / "data" / "scripts"
 # "clips" pass in training, in all epochs and folds: what the time of a run grows with.
 COLUMNS = "id state variant corpus protocol seed clips command".split()
+CELL = ["variant", "corpus", "protocol"]
 TSV = {"sep": "\t", "quoting": csv.QUOTE_NONE}
 TESTED, FAILED = "03_test.ipynb", "failed.txt"  # in the folder of a run
 LEFT = ("planned", "interrupted", "failed")  # the states that have to be worked on

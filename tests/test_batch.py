@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -145,6 +146,25 @@ def test_a_wrong_place_to_run_is_one_clear_error(study, tmp_path):
         where = {"scheduler": scheduler} if scheduler else {"cluster": str(file)}
         with pytest.raises(ValueError, match=told):
             batch.run(study(), **where)
+
+
+def test_seeds_are_trained_as_one_program_on_the_gpu_of_jax_alone(study, monkeypatch):
+    table = study().plan()
+    alone = {
+        line: (one,) for line, one in zip(table["command"], table["id"], strict=True)
+    }
+    assert batch._tasks(table, gpus=[]) == batch._tasks(table, gpus=["0"]) == alone
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert batch._tasks(table, gpus=[]) == alone
+    joined = batch._tasks(table, gpus=["0"])
+    first, second = table["id"].tolist()[:3], table["id"].tolist()[3:]
+    assert [*joined.values()] == [*zip(first, second, strict=True)]
+    for line, rate in zip(joined, (0.125, 0.5, 0.25), strict=True):
+        train = yaml.safe_load(shlex.split(line)[4])
+        assert train["more_seeds"] == [2] and train["seed"] == 1
+        assert train["learning_rate"] == rate
+        last = table["command"][table["id"] == joined[line][1]].item()
+        assert line.endswith(f"; {last}")
 
 
 def test_the_studies_of_the_reports_are_possible(tmp_path):
