@@ -8,6 +8,7 @@ Every command can be given again at any time: what is done stands on disk.
 import argparse
 import collections
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -28,6 +29,7 @@ from lib.sweeps import Study
 
 AGAIN = "the same command goes on where it stopped"
 KILLS = 20  # workers that may die over one run before it counts as failed
+ATTEMPTS = 5  # at a run whose own processes are killed, by lack of memory for instance
 RUN_BYTES = 2.5 * 2**30  # memory that the processes of one run take
 
 
@@ -126,14 +128,17 @@ def execute(line: str, stop: str, cores: int, gpus: Sequence[str]) -> str:
         variables["CUDA_VISIBLE_DEVICES"] = gpus[int(name) % len(gpus)]
     guarded = f"exec 3<&0 </dev/null; (cat <&3; kill -KILL 0) >/dev/null 2>&1 & {line}"
     how = {"stdin": subprocess.PIPE, "start_new_session": True, "env": variables}
-    process = subprocess.Popen(["sh", "-c", guarded], **how)
-    while process.poll() is None:
+    for _ in range(ATTEMPTS):
+        process = subprocess.Popen(["sh", "-c", guarded], **how)
+        while process.poll() is None and not os.path.exists(stop):
+            time.sleep(0.5)
+        process.stdin.close()
         if os.path.exists(stop):
-            process.stdin.close()
             process.wait()
             return "stopped"
-        time.sleep(0.5)
-    process.stdin.close()
+        if process.returncode not in (-9, 137):
+            break
+        time.sleep(1)
     return "its processes were killed" if process.returncode else "ended"
 
 
@@ -157,8 +162,10 @@ def _workers(count: int, scheduler: str, cluster: str) -> Iterator[tuple]:
             fit = int(distributed.system.MEMORY_LIMIT // RUN_BYTES)
             count = count or len(gpus) or max(1, min(cores, fit))
             share = max(1, cores // count)
-            local = {"n_workers": count, "threads_per_worker": 1, "memory_limit": 0}
+            # In this process: what could be killed apart from it are the runs alone.
+            local = {"n_workers": count, "threads_per_worker": 1, "processes": False}
             local["dashboard_address"] = "127.0.0.1:0"  # a free port, here alone
+            local |= {"memory_limit": 0, "silence_logs": logging.ERROR}
             address = stack.enter_context(distributed.LocalCluster(**local))
         try:
             client = stack.enter_context(distributed.Client(address, timeout=10))

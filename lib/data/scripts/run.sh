@@ -15,11 +15,15 @@ papermill() {
     "$python" -m papermill --no-progress-bar --cwd notebooks "$@"
 }
 mkdir -p "$folder" && rm -f "$folder/failed.txt"
-if papermill notebooks/02_train.ipynb "$folder/02_train.ipynb" -y "$train" &&
-    papermill notebooks/03_test.ipynb "$folder/.partial-03_test.ipynb" -y "$test" &&
-    # It has its name when it is whole: the run is done.
-    mv "$folder/.partial-03_test.ipynb" "$folder/03_test.ipynb"
-then exit 0
-fi > "$folder/log.txt" 2>&1
+{
+    papermill notebooks/02_train.ipynb "$folder/02_train.ipynb" -y "$train" &&
+        papermill notebooks/03_test.ipynb "$folder/.partial-03_test.ipynb" -y "$test" &&
+        # It has its name when it is whole: the run is done.
+        mv "$folder/.partial-03_test.ipynb" "$folder/03_test.ipynb"
+} > "$folder/log.txt" 2>&1
+status=$?
+test $status -eq 0 && exit 0
 cp "$folder/log.txt" "$folder/failed.txt"
-exit 1
+# A kernel that was killed, or whose predecessor still dies, is no error of the run.
+grep -qE "DeadKernelError|worked on by another process" "$folder/log.txt" && exit 137
+exit $status
