@@ -25,5 +25,5 @@ status=$?
 test $status -eq 0 && exit 0
 cp "$folder/log.txt" "$folder/failed.txt"
 # A kernel that was killed, or whose predecessor still dies, is no error of the run.
-grep -qE "DeadKernelError|worked on by another process" "$folder/log.txt" && exit 137
+grep -qE "Kernel died|worked on by another process" "$folder/log.txt" && exit 137
 exit $status
