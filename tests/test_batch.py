@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import resource
 import shlex
 import shutil
@@ -175,6 +176,25 @@ def test_the_studies_of_the_reports_are_possible(tmp_path):
         assert cells and not faults, path.name
         for cell in cells:
             train.require_use(cell.params)
+
+
+def test_the_files_of_the_page_on_studies_and_the_scripts_are_whole(study):
+    """As far as it can be told without a queue: they are read, and the shell parses."""
+    page = (files.REPOSITORY / "docs" / "studies.md").read_text("utf-8")
+    first, *others = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    sweep = sweeps.Sweep.model_validate(yaml.safe_load(first))
+    assert len(sweep.variants) * len(sweep.corpora) * len(sweep.seeds) == 12
+    kinds = [batch.Cluster.model_validate(yaml.safe_load(text)).kind for text in others]
+    assert kinds == ["SLURMCluster", "PBSCluster"]
+    table = study().plan()
+    for queue in ("slurm", "pbs"):
+        path = study().script(queue)
+        subprocess.run(["sh", "-n", path], check=True)
+        assert f"1-{len(table)}" in path.read_text()
+    job = yaml.safe_load(study().script("kubernetes").read_text())["spec"]
+    (pod,) = job["template"]["spec"]["containers"]
+    assert job["completions"] == len(table) and job["completionMode"] == "Indexed"
+    subprocess.run(["sh", "-n", "-c", pod["args"][0]], check=True)
 
 
 class Tree:
