@@ -1,8 +1,5 @@
 """A recording alone is answered as in a batch of features."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -32,7 +29,8 @@ def build(name, settings=SETTINGS, length=LENGTH):
     return models.build_model(name, shape, 7)
 
 
-def compare(name, recordings):
+@pytest.mark.parametrize("name", ["timnet", "cpac"])
+def test_a_recording_is_answered_as_in_a_batch(name, recordings):
     """The compiled network beside the one that answers whole corpora."""
     model = build(name)
     recogniser = inference.Recogniser(model, SETTINGS, LENGTH)
@@ -45,27 +43,6 @@ def compare(name, recordings):
         changed = [old + rng.uniform(0, 0.1, old.shape) for old in model.get_weights()]
         model.set_weights(changed)  # weights that are loaded later count
     assert np.abs(answers[1] - answers[0]).max() > 1e-3
-
-
-@pytest.mark.parametrize("name", ["timnet", "cpac"])
-def test_a_recording_is_answered_as_in_a_batch(name, recordings):
-    compare(name, recordings)
-
-
-def test_jax_answers_alike(recordings):
-    code = (
-        "import sys, keras, pathlib; from tests.test_inference import compare; "
-        "compare('timnet', [*map(pathlib.Path, sys.argv[1:])]); "
-        "print(keras.backend.backend())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, recordings)],
-        env={"KERAS_BACKEND": "jax", "PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
-    assert done.stdout.split()[-1:] == ["jax"], done.stderr
 
 
 def test_pieces_are_averaged(recordings):
