@@ -72,7 +72,7 @@ def test_an_unknown_parameter_gets_one_clear_error(tmp_path):
 
 
 def test_a_damaged_corpus_is_refused_unless_told_and_stays_marked(tmp_path):
-    """One silent, one cut and one foreign file among the user's own recordings."""
+    """One cut and one empty file among the user's own recordings."""
     datasets = tmp_path / "Datasets"
     source = tmp_path / "mine"
     rng = np.random.default_rng(0)

@@ -56,10 +56,9 @@ def test_pieces_are_averaged(recordings):
     np.testing.assert_allclose(made, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["majority", "logistic", "svm"])
-def test_a_baseline_answers_for_all_labels_also_those_it_never_heard(name, recordings):
+def test_a_baseline_answers_for_all_labels_also_those_it_never_heard(recordings):
     x = np.stack([features.extract(path, SETTINGS, LENGTH) for path in recordings])
-    model = build(name).fit(x, np.array([1, 5]))
+    model = build("svm").fit(x, np.array([1, 5]))
     recogniser = inference.Recogniser(model, SETTINGS, LENGTH)
     made = [recogniser.probabilities(path) for path in recordings]
     np.testing.assert_allclose(made, models.predict(model, x)[0], atol=1e-6)

@@ -25,10 +25,7 @@ def rows_of(counts, speakers=4, texts=2, corpus="TINY", **columns):
 
 
 def test_paper_folds_of_iemocap_are_the_published_ones():
-    """The supports are those that the published result files show.
-
-    `test_corpora` has those of the other corpora.
-    """
+    """By their result files; `test_corpora` has those of the other corpora."""
     rows = rows_of((1103, 1636, 1708, 1084))
     tested = make_folds("paper", rows, folds=2, seed=46)[0].test
     assert np.bincount(rows.y[tested]).tolist() == [542, 819, 848, 557]

@@ -168,7 +168,7 @@ def test_weights_that_were_changed_or_lost_are_refused(run, tiny):
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
-    """Return a folder of three official weight files, their networks and their run."""
+    """Return parameters that name official weight files, their networks, their run."""
     folder, networks = tmp_path_factory.mktemp("weights"), []
     for fold in (1, 2, 3):
         network = plain_timnet(20, 5, 3, blocks=2, filters=5)
@@ -177,11 +177,11 @@ def official(tmp_path_factory):
         networks.append(network)
     given = {"weights_dir": str(folder), "folds": 3}
     params = parameters(tmp_path_factory.mktemp("official"), **given)
-    return folder, networks, test.official_run(params, tiny_features(), CPU)
+    return params, networks, test.official_run(params, tiny_features(), CPU)
 
 
 def test_official_weights_are_tested_on_their_own_folds(tiny, official):
-    folder, networks, folders = official
+    params, networks, folders = official
     table = runs.read_predictions(folders.predictions)
     splitter = KFold(3, shuffle=True, random_state=46)
     for fold, (_, tested) in enumerate(splitter.split(tiny.x), start=1):
@@ -189,14 +189,12 @@ def test_official_weights_are_tested_on_their_own_folds(tiny, official):
         assert part["file"].tolist() == tiny.file[tested].tolist()
         expected = networks[fold - 1].predict(tiny.x[tested], verbose=0)
         np.testing.assert_allclose(part.filter(like="p_"), expected, atol=1e-5)
-    again, _ = test.retest(folders, tiny, weights_dir=str(folder), verbose=0)
+    again, _ = test.retest(folders, tiny, weights_dir=params.weights_dir, verbose=0)
     np.testing.assert_allclose(
         again.filter(like="p_"), table.filter(like="p_"), atol=1e-6
     )
     # It is kept, and marked as no honest score.
     before = folders.manifest.stat().st_mtime_ns
-    root = folders.workspace.root
-    params = parameters(root, weights_dir=str(folder), folds=3)
     assert test.official_run(params, tiny, CPU).run_id == folders.run_id
     assert folders.manifest.stat().st_mtime_ns == before
     (row,) = runs.load_runs(folders.results.parent).to_dict("records")
@@ -204,8 +202,8 @@ def test_official_weights_are_tested_on_their_own_folds(tiny, official):
 
 
 def test_official_weights_need_their_folder_and_their_files(tmp_path, tiny, official):
-    folder, folders = tmp_path / "weights", official[2]
-    shutil.copytree(official[0], folder)
+    (params, _, folders), folder = official, tmp_path / "weights"
+    shutil.copytree(params.weights_dir, folder)
     with pytest.raises(FileNotFoundError, match="weights_dir"):
         test.retest(folders, tiny, verbose=0)
     one, two = (folder / f"3-fold_weights_best_{fold}.hdf5" for fold in (1, 2))
@@ -229,6 +227,6 @@ def test_parameters_that_contradict_each_other(
     tmp_path, tiny, official, given, message, monkeypatch
 ):
     monkeypatch.setattr(features, "obtain", lambda params: (None, tiny))
-    values = {"weights_dir": str(official[0]), "folds": 3} | given
+    values = {"weights_dir": official[0].weights_dir, "folds": 3} | given
     with pytest.raises(ValueError, match=message):
         test.open_run(parameters(tmp_path, **values), CPU)

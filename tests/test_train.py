@@ -198,8 +198,8 @@ def test_a_cut_run_ends_bit_by_bit_as_an_undisturbed_one(tmp_path, monkeypatch, 
 @pytest.mark.slow
 def test_a_run_that_is_killed_ends_as_if_undisturbed(tmp_path, tiny):
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
-    # A checkpoint, a network, a table of curves, an outcome, a checkpoint.
-    moments = ("4", "31", "2", "4", "20")
+    # A checkpoint, a network, a table of curves, an outcome.
+    moments = ("4", "31", "2", "4")
     done = subprocess.run(
         [sys.executable, "tests/cuts.py", str(tmp_path / "killed"), *moments],
         cwd=REPOSITORY,
@@ -421,7 +421,7 @@ def test_folds_in_processes_end_as_one_after_the_other(calm, tmp_path, monkeypat
 
 
 def test_folds_and_seeds_are_one_program_on_jax_which_answers_recordings_too():
-    answered = "test_inference.py::test_a_recording_is_answered_as_in_a_batch[timnet]"
+    answered = "test_inference.py::test_a_recording_is_answered_as_in_a_batch[cpac]"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "tests/on_jax.py", f"tests/{answered}"],
         capture_output=True,
