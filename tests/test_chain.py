@@ -39,8 +39,7 @@ def refused(name, folder, **parameters):
 
 
 def test_the_chain_leaves_the_files_of_the_design(tmp_path):
-    """Run 01 to 05 on a DEMO of their own making, briefly."""
-    # The notebooks' own system with two blocks, so that compiling it is brief.
+    """Run 01 to 05 on a DEMO of their own making; a network of two blocks is brief."""
     chosen = {"epochs": 2, "model_options": {"dilations": 2, "filters": 8}}
     for name in CHAPTERS:
         execute(name, tmp_path, **(chosen if name == "02_train" else {}))
