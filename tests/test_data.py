@@ -80,13 +80,13 @@ def test_the_same_recordings_and_values_elsewhere_are_the_same_run(
     other = tmp_path_factory.mktemp("elsewhere")
     table = write_table(other / "another name")
     corpora.register("MINE", table, other / "Datasets")
-    ids = [
-        planned(parameters(folder, model_options={"regularisation": one}))[1]
-        for folder, one in ((root, 1), (other, 1.0))
-    ]
-    assert ids[0] == ids[1]
+
+    def run_id(folder, one):
+        return planned(parameters(folder, model_options={"regularisation": one}))[1]
+
+    assert run_id(root, 1) == run_id(other, 1.0)
     corpora.register("MINE", table, other / "Datasets", clip_seconds=0.3)
-    assert planned(parameters(other))[1] != ids[0]
+    assert run_id(root, 1) != run_id(other, 1)
 
 
 def test_a_broken_file_stops_stays_marked_and_is_taken_back_when_mended(mine):

@@ -7,7 +7,7 @@ from references import (
     inside,
     plain_timnet,
     randomise,
-    touched,
+    reach,
     write_official_file,
 )
 
@@ -51,7 +51,7 @@ def test_receptive_field_is_what_a_perturbation_reaches(
     # That activation lets every frame through.
     options |= {"activation": "tanh", "causal": causal, "backward": False, "filters": 4}
     model = models.build_model("timnet", (frames, 4), 2, **options)
-    found = touched(model, f"block_{blocks * stacks}_forward", frames)
+    found = reach(model, f"block_{blocks * stacks}_forward", frames)
     reached = np.flatnonzero(found[:, at])
     field = receptive_field(blocks, kernel_size, stacks)
     assert reached.max() - reached.min() + 1 == field
