@@ -1,4 +1,4 @@
-"""What holds on JAX alone; `test_together` runs it in a process of its own."""
+"""What holds on JAX alone; `test_train` runs it in a process of its own."""
 
 import types
 

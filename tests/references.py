@@ -59,6 +59,15 @@ def inside(model, batch, *names):
     return [np.asarray(values) for values in found]
 
 
+def reach(model, name, frames):
+    """Return how much a frame of a clip (row) changes a frame (column) of a layer."""
+    # A clip a frame, each with that frame changed, so that all are rounded alike.
+    same = np.repeat(clips(frames, 4, 1), frames, axis=0)
+    changed = same + 3.0 * np.eye(frames, dtype="float32")[..., None]
+    (before,), (after,) = (inside(model, x, name) for x in (same, changed))
+    return np.abs(after - before).max(axis=-1)
+
+
 def in_order(model, kind):
     """Return a network's layers of a kind in the order of their creation."""
     found = {}

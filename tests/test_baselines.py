@@ -1,7 +1,9 @@
-"""The baselines answer as scikit-learn does."""
+"""The baselines answer as scikit-learn does; the small networks are what they say."""
 
 import numpy as np
 import pytest
+from references import clips as random_clips
+from references import inside, randomise
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -9,6 +11,7 @@ from sklearn.svm import SVC
 
 from lib import models
 from lib.models.baselines import clip_statistics
+from lib.models.small import build_cnn, build_gru
 
 
 @pytest.fixture
@@ -90,3 +93,22 @@ def test_a_class_nobody_trained_on_has_no_probability(data, name):
         probabilities, _ = models.predict(model, clips)
         assert np.flatnonzero(probabilities.any(axis=0)).tolist() == left
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_the_cnn_halves_the_frames_and_averages_the_last_block():
+    model = build_cnn((None, 5), 3, filters=6)
+    randomise(model)
+    names = ("conv_1", "conv_2", "conv_3", "normalisation_3", "embedding")
+    *convolved, last, embedding = inside(model, random_clips(13, 5), *names)
+    assert [part.shape[1] for part in convolved] == [13, 7, 4]
+    wanted = np.maximum(last, 0).mean(axis=1)
+    np.testing.assert_allclose(embedding, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(("bidirectional", "width"), [(True, 12), (False, 6)])
+def test_the_gru_averages_the_states_of_its_directions(bidirectional, width):
+    model = build_gru((None, 5), 3, units=6, bidirectional=bidirectional)
+    randomise(model)
+    states, embedding = inside(model, random_clips(13, 5), "recurrent", "embedding")
+    assert states.shape == (4, 13, width)
+    np.testing.assert_allclose(embedding, states.mean(axis=1), atol=1e-5)

@@ -39,9 +39,10 @@ def refused(name, folder, **parameters):
 
 
 def test_the_chain_leaves_the_files_of_the_design(tmp_path):
-    """Run 01 to 05 on a DEMO of their own making, briefly."""
+    """Run 01 to 05 on a DEMO of their own making; a network of two blocks is brief."""
+    chosen = {"epochs": 2, "model_options": {"dilations": 2, "filters": 8}}
     for name in CHAPTERS:
-        execute(name, tmp_path, **({"epochs": 2} if name == "02_train" else {}))
+        execute(name, tmp_path, **(chosen if name == "02_train" else {}))
     chain = tmp_path / "work"
     assert (chain / "MFCC" / "DEMO-timnet.npz").is_file()
     (results,) = chain.glob("Results/DEMO-timnet-speaker-s46-*")
@@ -59,27 +60,18 @@ def test_the_chain_leaves_the_files_of_the_design(tmp_path):
     assert (chain / "Results" / "Accuracy Analysis Summary.xlsx").is_file()
     right = table["y_pred"] == table["y_true"]
     (row,) = pd.read_csv(chain / "Results" / "leaderboard.csv").itertuples()
-    assert row.run_id == results.name
+    assert row.run_id == results.name and "synthetic" in row.warning
     assert row.uar == pytest.approx(right.groupby(table["y_true"]).mean().mean())
     assert not list(chain.rglob(".partial-*"))
 
 
-@pytest.mark.parametrize(
-    ("name", "given", "expected"),
-    [
-        ("02_train", {"epoch_typo": 3}, "ValueError.*epoch_typo.*'epochs'"),
-        ("01_preprocess", {"corpus": "EMODB"}, "FileNotFoundError.*EMODB"),
-        ("03_test", {"run_id": "DEMO-nothing"}, "Error.*DEMO-nothing"),
-        ("05_results", {}, "FileNotFoundError.*02_train"),
-    ],
-)
-def test_bad_input_gets_one_clear_error(name, given, expected, tmp_path):
-    message = refused(name, tmp_path, **given)
-    assert re.search(expected, message, re.DOTALL), message
+def test_an_unknown_parameter_gets_one_clear_error(tmp_path):
+    message = refused("02_train", tmp_path, epoch_typo=3)
+    assert re.match("(?s)ValueError: .*epoch_typo.*'epochs'", message), message
 
 
 def test_a_damaged_corpus_is_refused_unless_told_and_stays_marked(tmp_path):
-    """One silent, one cut and one foreign file among the user's own recordings."""
+    """One cut and one empty file among the user's own recordings."""
     datasets = tmp_path / "Datasets"
     source = tmp_path / "mine"
     rng = np.random.default_rng(0)
@@ -93,10 +85,9 @@ def test_a_damaged_corpus_is_refused_unless_told_and_stays_marked(tmp_path):
     (source / "calm" / "1.wav").write_bytes(whole[: len(whole) // 2])
     (source / "cross" / "2.wav").write_bytes(b"")
     given = {"corpus": "MINE", "datasets_dir": str(datasets)}
-    for name in ("01_preprocess", "02_train"):
-        message = refused(name, tmp_path, **given)
-        assert "calm/1.wav" in message and "cross/2.wav" in message
-        assert "ignore_problems" in message
+    message = refused("01_preprocess", tmp_path, **given)
+    assert "calm/1.wav" in message and "cross/2.wav" in message
+    assert "ignore_problems" in message
     execute("01_preprocess", tmp_path, ignore_problems=True, **given)
     # Training takes the same clips and extracts nothing again.
     arrays = tmp_path / "work" / "MFCC" / "MINE-timnet.npz"
@@ -106,6 +97,3 @@ def test_a_damaged_corpus_is_refused_unless_told_and_stays_marked(tmp_path):
     assert arrays.stat().st_mtime_ns == stamp
     said = execute("03_test", tmp_path, **given)
     assert "Errors ignored (" in said and "calm/1.wav" in said
-    execute("05_results", tmp_path, corpus="MINE")
-    (row,) = pd.read_csv(tmp_path / "work" / "Results" / "leaderboard.csv").itertuples()
-    assert "errors ignored" in row.warning and "6 of 8 clips" in row.warning

@@ -1,18 +1,17 @@
 """Names, labels, counts, order and oddities of the built-in corpora."""
 
 import os
+import types
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
-from sklearn.model_selection import KFold
 
 from lib import corpora
 from lib.corpora.check import expected_utterances
-from lib.files import REPOSITORY
+from lib.protocols import make_folds
 
-SHARED = REPOSITORY.parent / "shared"
 CASIA = ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang")
 
 
@@ -66,7 +65,8 @@ def test_a_whole_copy_gives_the_published_rows_and_folds(tmp_path, row):
     assert len({clip.text for clip in clips}) == sentences
     y = np.array([corpus.labels.index(clip.label) for clip in clips])
     assert (np.diff(y) >= 0).all(), "rows must be class-blocked"
-    rows = next(KFold(folds, shuffle=True, random_state=46).split(y))[1]
+    read = types.SimpleNamespace(y=y, label_names=corpus.labels, about={"corpus": name})
+    rows = make_folds("paper", read, folds=folds, seed=46)[0].test
     assert rows[:5].tolist() == first_rows
     assert np.bincount(y[rows], minlength=len(counts)).tolist() == supports
 
@@ -173,19 +173,6 @@ def test_official_clip_lengths_and_blocks():
         corpus = corpora.get(name)
         assert 1 + corpus.clip_samples // 512 == expected, name
         assert corpus.dilations == (10 if name == "IEMOCAP" else 8)
-
-
-def test_ravdess_rows_equal_those_of_the_official_code():
-    oracle, folder = SHARED / "oracles/oracle_RAVDE.npz", SHARED / "corpora/RAVDESS"
-    if not (oracle.is_file() and folder.is_dir()):
-        pytest.skip("the official answers on RAVDESS are not beside the project")
-    corpus = corpora.get("RAVDESS")
-    clips = corpora.scan(corpus, folder)
-    with np.load(oracle, allow_pickle=False) as answers:
-        stems = [Path(str(file)).stem for file in answers["files"]]
-        assert stems == [clip.path.stem for clip in clips]
-        y = [corpus.labels.index(clip.label) for clip in clips]
-        assert answers["y"].tolist() == y
 
 
 # IEMOCAP: session, dialogue, annotated turns.

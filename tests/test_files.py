@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 
 from lib import files, runs
@@ -42,24 +41,7 @@ def test_a_run_that_cannot_be_locked_tells_the_way_out(tmp_path, monkeypatch):
         pass
 
 
-def test_npz_holds_an_array_called_file(tmp_path):
-    target = tmp_path / "a.npz"
-    files.write_npz(target, {"file": np.array(["x", "yz"]), "x": np.eye(2)})
-    with np.load(target, allow_pickle=False) as read:
-        assert read["file"].tolist() == ["x", "yz"]
-        np.testing.assert_array_equal(read["x"], np.eye(2))
-
-
 def test_a_file_is_no_workspace(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="workspace: .*file.*give a folder"):
         files.Workspace(str(tmp_path / "file"))
-
-
-def test_features_that_another_document_describes_are_refused(tmp_path, tiny):
-    target = tmp_path / "a.npz"
-    files.write_features(target, tiny)
-    other = {name: getattr(tiny, name) for name in files.ARRAYS} | {"x": tiny.x + 1}
-    files.write_npz(target, other)
-    with pytest.raises(ValueError, match="a.npz is damaged.*not match.*overwrite=True"):
-        files.read_features(target)

@@ -47,13 +47,6 @@ def test_scores_are_those_of_scikit_learn_over_the_classes_that_occur():
         assert row.uar == pytest.approx(recall)
 
 
-def test_folds_by_hand():
-    y_true, y_pred = np.array([0, 1, 0, 1]), np.array([0, 1, 1, 0])
-    folds = metrics.per_fold(y_true, y_pred, [10, 10, 2, 10])
-    assert folds["fold"].tolist() == [2, 10] and folds["n"].tolist() == [1, 3]
-    assert folds["uar"].tolist() == pytest.approx([0, (1 + 1 / 2) / 2])
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [

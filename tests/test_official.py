@@ -79,10 +79,9 @@ def plain():
     return network
 
 
-@pytest.mark.parametrize("shift", [(0, 0, 0), (18, 16, 1)])
-def test_weights_go_by_the_order_of_creation_wherever_it_starts(plain, shift, tmp_path):
+def test_weights_go_by_the_order_of_creation_wherever_it_starts(plain, tmp_path):
     path = tmp_path / "5-fold_weights_best_1.hdf5"
-    write_official_file(path, plain, shift=shift)
+    write_official_file(path, plain, shift=(18, 16, 1))
     clips = np.random.default_rng(1).normal(size=(6, 40, 5)).astype(np.float32)
     ours = official.load_weights(path, (None, 5), 3)
     np.testing.assert_allclose(ours(clips), plain(clips), atol=1e-5)

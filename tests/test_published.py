@@ -84,3 +84,19 @@ def test_a_recipe_builds_the_network_that_was_published(published):
         given["model"], shape, classes, **given["model_options"]
     )
     assert models.trainable_parameters(network) == int(count)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "differing"),
+    [
+        ("cktim/emovo", {"siren_initialisation"}),
+        ("light_sernet/emodb", set()),
+        ("gm_tcnet/casia", set()),
+        ("cpac/casia", set()),
+    ],
+)
+def test_defaults_are_the_published_network(recipe, differing):
+    options = yaml_of(f"{recipe}.yaml")["model_options"]
+    defaults = models.options(recipe.split("/")[0])
+    assert options.keys() == defaults.keys()
+    assert {name for name in options if options[name] != defaults[name]} == differing

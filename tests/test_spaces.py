@@ -32,23 +32,17 @@ def test_tsne_keeps_groups_together_and_a_seed_counts_only_for_a_random_start():
         spaces.tsne(np.eye(5))
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Return a run that has predictions and embeddings and nothing else."""
-    folders = RunFolders(Workspace(tmp_path), "X")
+def test_embeddings_come_with_their_predictions_or_are_refused(tmp_path):
+    run = RunFolders(Workspace(tmp_path), "X")
     file = np.array([f"{row}.wav" for row in range(6)])
     fold = np.array([1, 1, 1, 2, 2, 2])
     table = {"file": file, "speaker": [*"ababab"], "sex": "", "fold": fold}
     table = pd.DataFrame(table | {"y_true": [0, 1] * 3, "y_pred": 1})
-    runs.write_predictions(folders.predictions, table)
+    runs.write_predictions(run.predictions, table)
     z = np.arange(12, dtype=np.float32).reshape(6, 2)
-    write_npz(folders.embeddings, {"file": file, "fold": fold, "z": z})
-    return folders
-
-
-def test_embeddings_come_with_their_predictions_or_are_refused(run):
-    table, z = spaces.held_out(run)
-    assert z.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
+    write_npz(run.embeddings, {"file": file, "fold": fold, "z": z})
+    table, found = spaces.held_out(run)
+    np.testing.assert_array_equal(found, z)
     pd.testing.assert_frame_equal(table, runs.read_predictions(run.predictions))
     document = {"schema_version": runs.SCHEMA_VERSION, "run_id": "X", "status": "done"}
     document["artefacts"] = runs.artefacts(run, [run.embeddings])

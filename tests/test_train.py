@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from conftest import small_plan, tiny_features
 from conftest import small_run as run
-from sklearn.metrics import accuracy_score, recall_score
+from sklearn.metrics import recall_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from lib import config, device, fold, losses, models, runs, train
+from lib import compare, config, device, fold, losses, models, runs, train
 from lib.files import REPOSITORY
 
 QUICK = {"model": "majority"}
@@ -74,11 +74,8 @@ def test_a_run_leaves_all_its_files(calm, tiny):
     table = runs.read_predictions(folders.predictions)
     expected = "file speaker sex fold y_true y_pred p_class_0 p_class_1 p_class_2"
     assert list(table.columns) == expected.split()
-    assert sorted(table["file"]) == tiny.file.tolist()
-    pooled, truth = manifest["metrics"]["pooled"], table["y_true"]
-    uar = recall_score(truth, table["y_pred"], average="macro")
-    assert pooled["uar"] == pytest.approx(uar)
-    assert pooled["war"] == pytest.approx(accuracy_score(truth, table["y_pred"]))
+    uar = recall_score(table["y_true"], table["y_pred"], average="macro")
+    assert manifest["metrics"]["pooled"]["uar"] == pytest.approx(uar)
     with np.load(folders.embeddings) as embeddings:
         assert embeddings["file"].tolist() == table["file"].tolist()
         assert len(embeddings["z"]) == 48
@@ -87,11 +84,7 @@ def test_a_run_leaves_all_its_files(calm, tiny):
         assert rows["epoch"].tolist() == [1, 2, 3, 4]
         _, values = logged(folders, number, "uar/validation")
         np.testing.assert_allclose(values, rows["val_uar"], atol=1e-6)
-        # The saved network is the tested one.
-        part = table[table["fold"] == number]
-        model = keras.saving.load_model(folders.model(number), compile=False)
-        clips = tiny.x[[tiny.file.tolist().index(file) for file in part["file"]]]
-        np.testing.assert_allclose(model(clips), part.filter(like="p_"), atol=1e-5)
+    model = models.load(folders.model(3))
     assert manifest["parameters"] == models.trainable_parameters(model)
     kept = {item["path"] for item in manifest["artefacts"]}
     assert f"Models/{folders.run_id}/fold_03.keras" in kept
@@ -160,20 +153,6 @@ def test_a_failure_is_recorded_with_where_it_happened(tmp_path):
     assert "train_folds" in manifest["traceback"]
 
 
-def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(
-    tmp_path, tiny, monkeypatch
-):
-    def full(source, target):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr("lib.fold.shutil.copyfile", full)
-        with pytest.raises(OSError, match=r"fold_0\d.*disk is full.*free some space"):
-            run(tmp_path, tiny, **QUICK)
-    found = document(run(tmp_path, tiny, **QUICK))
-    assert found["status"] == "done" and found["traceback"] is None
-
-
 # --- cuts -----------------------------------------------------------------------------
 
 
@@ -219,8 +198,8 @@ def test_a_cut_run_ends_bit_by_bit_as_an_undisturbed_one(tmp_path, monkeypatch, 
 @pytest.mark.slow
 def test_a_run_that_is_killed_ends_as_if_undisturbed(tmp_path, tiny):
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
-    # A checkpoint, a network, a table of curves, an outcome, a checkpoint.
-    moments = ("4", "31", "2", "4", "20")
+    # A checkpoint, a network, a table of curves, an outcome.
+    moments = ("4", "31", "2", "4")
     done = subprocess.run(
         [sys.executable, "tests/cuts.py", str(tmp_path / "killed"), *moments],
         cwd=REPOSITORY,
@@ -370,12 +349,16 @@ def test_a_parameter_that_would_change_nothing_is_refused(tiny, given, message):
 def test_the_settings_are_those_that_run_ids_are_made_of(tiny):
     settings = train.make_plan(config.validated({"corpus": "EMODB"}), tiny).settings
     names = """
-        corpus features feature_settings clip_samples data_sha256 model model_options
-        protocol folds folds_sha256 seed epochs batch_size learning_rate beta_1 beta_2
-        epsilon schedule schedule_options early_stopping weight_average label_smoothing
+        corpus features feature_settings clip_samples data_sha256 folds_sha256 model
+        model_options
+    """
+    compared = """
+        protocol folds seed epochs batch_size learning_rate beta_1 beta_2 epsilon
+        schedule schedule_options early_stopping weight_average label_smoothing
         loss loss_options augmentation augmentation_options
     """
-    assert set(settings) == set(names.split())
+    assert set(settings) == {*names.split(), *compared.split()}
+    assert set(compare.COMPARED) == {*compared.split()}  # with published runs
     official = {"epochs": 500, "batch_size": 64, "learning_rate": 1e-3}
     official |= {"beta_1": 0.93, "beta_2": 0.98, "label_smoothing": 0.1}
     assert official.items() <= settings.items()
@@ -386,22 +369,22 @@ def test_the_settings_are_those_that_run_ids_are_made_of(tiny):
 # --- several at once ------------------------------------------------------------------
 
 
-def test_seeds_end_as_each_alone_and_a_failure_keeps_the_finished(
+def test_seeds_end_as_each_alone_also_after_a_full_disk_which_keeps_the_finished(
     tmp_path, tiny, monkeypatch
 ):
     pairs = [small_plan(tmp_path / "both", tiny, seed=seed) for seed in (3, 4)]
     plans, params = zip(*pairs, strict=True)
-    show = fold.FoldTraining.show
+    copy = shutil.copyfile
 
-    def failing(self, row, report):
-        if self.plan.settings["seed"] == 4 and row["epoch"] == 3:
-            raise OSError("the disk is full")
-        show(self, row, report)
+    def full(source, target):
+        if "-s4-" in str(target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copy(source, target)
 
     given = {"device": device.select("cpu"), "verbose": 0}
     with monkeypatch.context() as patch:
-        patch.setattr(fold.FoldTraining, "show", failing)
-        with pytest.raises(OSError, match="disk is full"):
+        patch.setattr("lib.fold.shutil.copyfile", full)
+        with pytest.raises(OSError, match=r"fold_01.*disk is full.*free some space"):
             train.train(plans, tiny, params[0].folders, **given)
     paths = tmp_path.glob("both/Results/*/run.json")
     found = [json.loads(path.read_text()) for path in paths]
@@ -411,6 +394,7 @@ def test_seeds_end_as_each_alone_and_a_failure_keeps_the_finished(
     alone = run(tmp_path / "alone", tiny, seed=4)
     assert alone.run_id == made[1].run_id
     assert alone.predictions.read_bytes() == made[1].predictions.read_bytes()
+    assert document(made[1])["traceback"] is None
 
 
 def test_plans_that_differ_in_more_than_the_seed_are_refused(tmp_path, tiny):
@@ -434,6 +418,19 @@ def test_folds_in_processes_end_as_one_after_the_other(calm, tmp_path, monkeypat
     made = [beside, run(calm, tiny_features())]
     one, other = (runs.read_predictions(folders.predictions) for folders in made)
     pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
+
+
+def test_folds_and_seeds_are_one_program_on_jax_which_answers_recordings_too():
+    answered = "test_inference.py::test_a_recording_is_answered_as_in_a_batch[cpac]"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/on_jax.py", f"tests/{answered}"],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "RuntimeWarning" not in done.stdout + done.stderr
 
 
 def test_after_a_cut_a_run_is_given_as_many_processes(copied, tiny, monkeypatch):
