@@ -29,7 +29,7 @@ from lib.sweeps import Study
 
 AGAIN = "the same command goes on where it stopped"
 KILLS = 20  # workers that may die over one run before it counts as failed
-ATTEMPTS = 5  # at a run whose own processes are killed, by lack of memory for instance
+ATTEMPTS = 10  # at a run whose own processes are killed, by lack of memory for instance
 RUN_BYTES = 2.5 * 2**30  # memory that the processes of one run take
 
 
@@ -129,6 +129,8 @@ def execute(line: str, stop: str, cores: int, gpus: Sequence[str]) -> str:
     guarded = f"exec 3<&0 </dev/null; (cat <&3; kill -KILL 0) >/dev/null 2>&1 & {line}"
     how = {"stdin": subprocess.PIPE, "start_new_session": True, "env": variables}
     for _ in range(ATTEMPTS):
+        if os.path.exists(stop):
+            return "stopped"
         process = subprocess.Popen(["sh", "-c", guarded], **how)
         while process.poll() is None and not os.path.exists(stop):
             time.sleep(0.5)
