@@ -10,6 +10,7 @@ import collections
 import contextlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,8 +61,13 @@ def run(
             return table
         made = _workers(workers, scheduler, cluster)
         client, count, told = stack.enter_context(made)
+        # Runs end with this command, also where it is interrupted.
+        stack.callback(files.write_text, stop, runs.now())
         print(f"Time left: {study.estimate(table, count)}", flush=True)
-        print(f"What the workers do: {client.dashboard_link}", flush=True)
+        link = client.dashboard_link
+        if not scheduler and not cluster:  # it listens here, and is told another name
+            link = re.sub(r"//[^:]*:", "//127.0.0.1:", link)
+        print(f"What the workers do: {link}", flush=True)
         bar = stack.enter_context(tqdm(total=len(left), unit="run"))
         tasks = _tasks(left, told["gpus"])
         # Results of an earlier time, of which the scheduler knows, are not taken.
@@ -84,6 +90,8 @@ def run(
                 ended[sweeps.state(folders)] += 1
             bar.update(len(made[future.key]))
             bar.set_postfix(ended, running=min(count, len(left) - ended.total()))
+        if stop.exists():
+            time.sleep(2)  # kernels notice within a second that they are alone
         return study.write(table)
 
 
@@ -97,6 +105,7 @@ def _tasks(left: pd.DataFrame, gpus: Sequence[str]) -> dict[str, tuple[str, ...]
     for _, some in left.groupby(sweeps.CELL if join else "id", sort=False):
         line = "; ".join(some["command"])
         if others := some["seed"].tolist()[1:]:
+            line = " || status=$?; ".join([*some["command"], "exit ${status:-0}"])
             line = line.replace("{seed: ", f"{{more_seeds: {others}, seed: ", 1)
         tasks[line] = tuple(some["id"])
     return tasks
@@ -105,7 +114,7 @@ def _tasks(left: pd.DataFrame, gpus: Sequence[str]) -> dict[str, tuple[str, ...]
 def note_failure(folders: RunFolders, text: str) -> None:
     """Keep why a run failed in its manifest, where its killed kernel could not."""
     path = folders.results / sweeps.FAILED
-    if sweeps.state(folders) == "done":
+    if sweeps.state(folders) in ("done", "running"):  # by somebody else
         return
     if not path.is_file() or not path.stat().st_size:
         files.write_text(path, text)
@@ -180,11 +189,11 @@ def _workers(count: int, scheduler: str, cluster: str) -> Iterator[tuple]:
 
 def _gpus() -> list[str]:
     """Return the numbers of NVIDIA's GPUs that this process may use."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    if not visible and shutil.which("nvidia-smi"):
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None and shutil.which("nvidia-smi"):
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
         visible = ",".join(map(str, range(listed.stdout.count("GPU "))))
-    return [name for name in visible.split(",") if name not in ("", "-1")]
+    return [name for name in (visible or "").split(",") if name not in ("", "-1")]
 
 
 class Cluster(pydantic.BaseModel, extra="forbid"):
@@ -209,8 +218,11 @@ class Cluster(pydantic.BaseModel, extra="forbid"):
             life = ["--lifetime", f"{0.9 * wall.total_seconds():.0f}s"]
             extra = [*self.options.get("worker_extra_args", []), *life]
             made = kind(**self.options | {"worker_extra_args": extra})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path}: options: {error!r}") from None
+        except (KeyError, AttributeError):
+            fault = 'options: walltime is needed, as text: "08:00:00"'
+            raise ValueError(f"{path}: {fault}") from None
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: options: {error}") from None
         made.adapt(minimum_jobs=1, maximum_jobs=self.jobs)
         return made
 
@@ -228,7 +240,7 @@ def stop(study: Study) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line asks for; return 0 if all is done, 1 if runs failed."""
+    """Do what the command line asks for; return 0 if all is done, 1 if not."""
     parser = argparse.ArgumentParser(prog="python -m lib.batch")
     parser.add_argument("what", choices="plan run retry status stop script".split())
     parser.add_argument("study", help="name of a file in notebooks/sweeps")
@@ -260,6 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "script": lambda: study.script(given.queue),
         }
         print(does[given.what]())
+    except KeyboardInterrupt:
+        print(f"\nstopped; {AGAIN}", file=sys.stderr)
+        return 130
     except (ValueError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2

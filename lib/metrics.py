@@ -140,7 +140,8 @@ def compare_predictions(first, second, draws=1000, seed=0) -> dict:
         if len(odd) or frame.index.has_duplicates or told[0] != told[1]:
             raise ValueError(
                 f"{len(odd)} clips were tested by one system only, some twice or under "
-                "another label or speaker; compare runs of the same corpus"
+                "another label or speaker; compare runs of one corpus, and of one seed "
+                "where it decides who is tested"
             )
     right = [frame["y_pred"] == frame["y_true"] for frame in frames]
     ours = np.mean(right[: len(first)], axis=0)

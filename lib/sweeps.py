@@ -6,6 +6,7 @@ array or person can give; `lib.batch` does it for all of them.
 
 import csv
 import itertools
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ CELL = ["variant", "corpus", "protocol"]
 TSV = {"sep": "\t", "quoting": csv.QUOTE_NONE}
 TESTED, FAILED = "03_test.ipynb", "failed.txt"  # in the folder of a run
 LEFT = ("planned", "interrupted", "failed")  # the states that have to be worked on
-MEASURED = 200  # finished runs that an estimate is made from
+# An estimate is made from so many finished runs; two notebooks take so long to start.
+MEASURED, START = 200, 20.0  # seconds
 
 Values = dict[str, Any]
 
@@ -167,9 +169,10 @@ def state(folders: RunFolders) -> str:
 
 
 def reason(folders: RunFolders) -> str:
-    """Return the last line of what a failed run said."""
-    text = (folders.results / FAILED).read_text("utf-8", "replace")
-    return text.strip().rsplit("\n", 1)[-1]
+    """Return the last error that a failed run named, else its last line."""
+    lines = (folders.results / FAILED).read_text("utf-8", "replace").strip().split("\n")
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return [*lines, *errors][-1]
 
 
 def counts(table: pd.DataFrame) -> str:
@@ -224,8 +227,8 @@ class Study:
     def plan(self) -> pd.DataFrame:
         """Write plan.tsv, a run a line, and return it with the states of now.
 
-        Features that are not there yet are made. ValueError names every cell that is
-        impossible, and those that are the same run.
+        Features that are not there yet are made. ValueError has every fault, with the
+        first cell of it; two cells that are the same run are one.
         """
         from lib import features  # with much that reading a plan can do without
 
@@ -292,9 +295,7 @@ class Study:
         done, seconds = table[table["state"] == "done"].tail(MEASURED), []
         for run_id in done["id"]:
             folders = RunFolders(self.workspace, run_id)
-            began = pd.Timestamp(runs.read_manifest(folders.manifest)["started"])
-            ended = (folders.results / TESTED).stat().st_mtime
-            seconds.append(ended - began.timestamp())
+            seconds.append(START + runs.read_manifest(folders.manifest)["seconds"])
         sums = done.assign(seconds=seconds).groupby("model")[["seconds", "clips"]].sum()
         left = table[table["state"].isin(LEFT)].groupby("model")["clips"].sum()
         known = (left * sums["seconds"] / sums["clips"]).dropna()
@@ -317,7 +318,8 @@ class Study:
         """Write a job array over the plan: line N is run N; return where it is."""
         table, folder = self.read(), self.folders.results
         (template,) = SCRIPTS.glob(f"{queue}.*")
-        told = {"study": self.name.replace("_", "-"), "runs": len(table)}
+        name = self.name.replace("_", "-").lower()
+        told = {"study": name, "short": name[:15], "runs": len(table)}
         told |= {"plan": shlex.quote(f"{folder / 'plan.tsv'}"), "field": len(COLUMNS)}
         text = Template(template.read_text("utf-8")).substitute(told)
         files.write_text(folder / template.name, text)

@@ -26,7 +26,12 @@ def train(run_id, root, rate):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         kept = logs / "steps.json"
         done = json.loads(kept.read_text()) if kept.exists() else 0
-        document = {"schema_version": 2, "run_id": run_id, "traceback": None}
+        document = {
+            "schema_version": 2,
+            "run_id": run_id,
+            "traceback": None,
+            "seconds": 2,
+        }
         document |= {"status": "running", "started": "2026-01-01"}
         (results / "run.json").write_text(json.dumps(document))
         if (root / "trouble").exists() and rate == 0.5:

@@ -165,7 +165,7 @@ def test_seeds_are_trained_as_one_program_on_the_gpu_of_jax_alone(study, monkeyp
         assert train["more_seeds"] == [2] and train["seed"] == 1
         assert train["learning_rate"] == rate
         last = table["command"][table["id"] == joined[line][1]].item()
-        assert line.endswith(f"; {last}")
+        assert line.endswith(f"; {last} || status=$?; exit ${{status:-0}}")
 
 
 def test_the_studies_of_the_reports_are_possible(tmp_path):

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Line N of the plan is run N. Runs that are done end at once; submit again for the rest:
 #   qsub pbs.sh
-#PBS -N $study
+#PBS -N $short
 #PBS -J 1-$runs
 #PBS -l select=1:ncpus=1:mem=4gb
 #PBS -l walltime=08:00:00

@@ -14,9 +14,14 @@ export LOKY_MAX_CPU_COUNT="${CORES:-1}" JUPYTER_PREFER_ENV_PATH=1
 papermill() {
     "$python" -m papermill --no-progress-bar --cwd notebooks "$@"
 }
+changed() {
+    echo "ValueError: recordings or features are not those of the plan; plan the study anew"
+    return 1
+}
 mkdir -p "$folder" && rm -f "$folder/failed.txt"
 {
     papermill notebooks/02_train.ipynb "$folder/02_train.ipynb" -y "$train" &&
+        { test -e "$folder/run.json" || changed; } &&
         papermill notebooks/03_test.ipynb "$folder/.partial-03_test.ipynb" -y "$test" &&
         # It has its name when it is whole: the run is done.
         mv "$folder/.partial-03_test.ipynb" "$folder/03_test.ipynb"
