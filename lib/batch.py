@@ -59,8 +59,8 @@ def run(
         print(f"{sweeps.counts(table)}; {len(left)} to run", flush=True)
         if left.empty:
             return table
-        made = _workers(workers, scheduler, cluster)
-        client, count, told = stack.enter_context(made)
+        place = _workers(workers, scheduler, cluster)
+        client, count, told = stack.enter_context(place)
         # Runs end with this command, also where it is interrupted.
         stack.callback(files.write_text, stop, runs.now())
         print(f"Time left: {study.estimate(table, count)}", flush=True)
@@ -79,10 +79,8 @@ def run(
         for future in distributed.as_completed(futures):
             if future.status not in ("finished", "error"):
                 raise RuntimeError(f"the scheduler is gone; {AGAIN}")
-            # In error no worker has survived it.
-            said = (
-                future.result() if future.status == "finished" else future.exception()
-            )
+            # The exception tells that no worker has survived it.
+            said = future.exception() or future.result()
             for run_id in made[future.key]:
                 folders = RunFolders(study.workspace, run_id)
                 if said not in ("ended", "stopped"):

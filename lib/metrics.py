@@ -130,24 +130,27 @@ def compare_predictions(first, second, draws=1000, seed=0) -> dict:
 
     The difference is of UAR pooled over all clips, with its paired interval; smallest_p
     is the least that so many speakers (0 where unknown) can give; mcnemar_p, as if
-    clips were independent, is NaN with several seeds.
+    clips were independent, is NaN with several seeds. Seeds may test other clips, each
+    of them as often by one system as by the other.
     """
-    frames = [frame.set_index("file").sort_index() for frame in [*first, *second]]
-    one = frames[0]
-    for frame in frames:
-        odd = one.index.symmetric_difference(frame.index)
-        told = [[*side["y_true"], *side["speaker"]] for side in (one, frame)]
-        if len(odd) or frame.index.has_duplicates or told[0] != told[1]:
-            raise ValueError(
-                f"{len(odd)} clips were tested by one system only, some twice or under "
-                "another label or speaker; compare runs of one corpus, and of one seed "
-                "where it decides who is tested"
-            )
-    right = [frame["y_pred"] == frame["y_true"] for frame in frames]
-    ours = np.mean(right[: len(first)], axis=0)
-    theirs = np.mean(right[len(first) :], axis=0)
-    gain = np.round(ours - theirs, 12)  # equal shares made equal
-    y_true, speaker = one["y_true"].to_numpy(), one["speaker"].to_numpy()
+    ours, theirs = (
+        pd.concat(side)
+        .eval("right = y_pred == y_true")
+        .groupby(["file", "y_true", "speaker"])["right"]
+        .agg(["mean", "size"])
+        for side in (first, second)
+    )
+    often = ours["size"] / len(first), theirs["size"] / len(second)
+    twice = any(frame["file"].duplicated().any() for frame in [*first, *second])
+    if twice or not often[0].equals(often[1]):
+        odd = ours.index.levels[0].symmetric_difference(theirs.index.levels[0])
+        raise ValueError(
+            f"{len(odd)} clips were tested by one system only, some twice or under "
+            "another label or speaker; compare runs of one corpus, and of the same "
+            "seeds where these decide who is tested"
+        )
+    gain = np.round(ours["mean"] - theirs["mean"], 12).to_numpy()  # equal made equal
+    y_true, speaker = (ours.index.get_level_values(n) for n in ("y_true", "speaker"))
     # UAR is the mean over classes of correctness, so this is the difference of UAR.
     table = pd.DataFrame({"speaker": speaker, "y": y_true, "gain": gain})
     gains = table.groupby(["speaker", "y"])["gain"].mean().groupby("speaker").mean()
@@ -166,7 +169,7 @@ def compare_predictions(first, second, draws=1000, seed=0) -> dict:
         "speakers": len(gains),
         "sign_flip_p": sign_flip(gains, seed) if len(gains) else np.nan,
         "smallest_p": min(1.0, 2 / 2 ** len(gains)),
-        "mcnemar_p": mcnemar if np.isin([ours, theirs], (0, 1)).all() else np.nan,
+        "mcnemar_p": mcnemar if len(first) == len(second) == 1 else np.nan,
         "only_first": only[0],
         "only_second": only[1],
     }

@@ -88,7 +88,7 @@ def merged(values: Values, changes: Values) -> Values:
     changes = dict(changes)
     if recipe := changes.pop("recipe", ""):
         text = (RECIPES / f"{recipe}.yaml").read_text("utf-8")
-        values = {"verbose": 2} | yaml.safe_load(text)
+        values = yaml.safe_load(text)
     result = dict(values)
     for name in ("features", "model", "schedule", "loss", "augmentation"):
         if changes.get(name, values.get(name)) != values.get(name):
@@ -128,7 +128,8 @@ class Cell(NamedTuple):
         network = settings["model"], config.digest(options)
         if network not in known:  # its builder refuses what cannot be
             shape = data.x.shape[-2:], len(data.label_names)
-            known[network] = models.build_model(settings["model"], *shape, **options)
+            models.build_model(settings["model"], *shape, **options)
+            known[network] = True
         found = []
         for seed in seeds:
             draw = self.protocol, self.params.folds, seed
@@ -149,11 +150,8 @@ def _flow(values: Values) -> str:
 def command(run_id: str, cell: Cell, seed: int) -> str:
     """Return the shell command that trains and tests a run, wherever it is given."""
     folder = cell.params.folders.results / run_id
-    train, test = (
-        f"{{seed: {seed}, {cell.train}}}",
-        f"{{run_id: {run_id}, {cell.test}}}",
-    )
-    words = ["sh", SCRIPTS / "run.sh", sys.executable, folder, train, test]
+    told = f"{{seed: {seed}, {cell.train}}}", f"{{run_id: {run_id}, {cell.test}}}"
+    words = ["sh", SCRIPTS / "run.sh", sys.executable, folder, *told]
     return shlex.join(map(str, words))
 
 
@@ -210,8 +208,8 @@ class Study:
         axes = sweep.corpora, sweep.protocols, sweep.variants
         for corpus, protocol, variant in itertools.product(*axes):
             try:
-                base = merged({"verbose": 2}, sweep.base)
-                values = merged(base, sweep.variants[variant]) | own
+                values = merged(merged({}, sweep.base), sweep.variants[variant])
+                values = {"verbose": 2} | values | own
                 values |= {"corpus": corpus, "protocol": protocol}
                 params = config.validated(values)
             except (ValueError, OSError) as error:

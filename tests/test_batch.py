@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import replace
 
+import dask.system
 import numpy as np
 import psutil
 import pytest
@@ -84,6 +85,17 @@ def test_a_plan_has_every_run_once_under_the_id_that_training_gives_it(study):
     assert toy.read().equals(table)
 
 
+def test_the_time_left_is_reckoned_from_the_runs_that_are_done(study):
+    toy = study()
+    table = toy.plan()
+    assert toy.estimate(table, 2) == "unknown for cnn"
+    done = runs.RunFolders(toy.workspace, table["id"][0])
+    files.write_json(done.manifest, {"schema_version": 2, "seconds": 100.0})
+    (done.results / "03_test.ipynb").touch()
+    # Five runs as long as the first, with 20 s for its notebooks, on two workers.
+    assert toy.estimate(toy.read(), 2) == "0 days 00:05:00"
+
+
 def test_another_choice_begins_with_its_own_options():
     base = {"model": "timnet", "model_options": {"dilations": 3, "dropout": 0.2}}
     assert sweeps.merged(base, {"model_options": {"backward": False}}) == {
@@ -103,6 +115,7 @@ def test_another_choice_begins_with_its_own_options():
         ({"variants": {"slow": {"epochs": "ten"}}}, "slow, SAVEE, holdout: .*epochs"),
         ({"variants": {"slow": {"model_options": {"filters": 0}}}}, "slow.*filters"),
         ({"variants": {"slow": {}, "b": {"label_smoothing": 0.1}}}, "b, SAVEE.*same"),
+        ({"variants": {"slow": {}, "again": {}}}, "'slow', 'slow'. has one .* twice"),
         ({"variants": {"slow": {"recipe": "none"}}}, "slow.*none.yaml"),
         ({"reference": "slwo"}, "'slwo' is not one of the variants.*'slow'"),
         ({"corpora": ["SAVEE", "EMODB"]}, "EMODB, holdout: .*EMODB"),
@@ -114,17 +127,11 @@ def test_another_choice_begins_with_its_own_options():
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_starts(study, entries, told):
+    toy = study(**entries)
+    toy.path.write_text(toy.path.read_text().replace("again", "slow"))
     with pytest.raises(ValueError, match=rf"(?s){told}"):
-        batch.run(study(**entries))
+        batch.run(toy)
     assert not (study().workspace.results / "studies").exists()
-
-
-def test_a_variant_named_twice_is_refused(study):
-    toy = study()
-    text = toy.path.read_text().replace("  large:", "  slow:")
-    toy.path.write_text(text)
-    with pytest.raises(ValueError, match="twice"):
-        toy.sweep()
 
 
 def test_a_study_that_changed_since_its_plan_is_refused_and_nothing_lost(study):
@@ -169,7 +176,7 @@ def test_seeds_are_trained_as_one_program_on_the_gpu_of_jax_alone(study, monkeyp
 
 
 def test_the_studies_of_the_reports_are_possible(tmp_path):
-    """Every cell has valid parameters; the recipes of a report keep their values."""
+    """Every cell has valid parameters, and its system has a use for them."""
     for path in sorted(sweeps.SWEEPS.glob("*.yaml")):
         faults, workspace = {}, files.Workspace(tmp_path)
         cells = Study(path.stem, workspace).cells(faults)
@@ -216,8 +223,8 @@ class Tree:
 
     def forget(self):
         """Return to the state in which nothing but the plan is there."""
-        for folder in (self.root / "said.txt", self.root / "trouble"):
-            folder.unlink(missing_ok=True)
+        for name in ("said.txt", "trouble", "changed"):
+            (self.root / name).unlink(missing_ok=True)
         for folders in self.runs:
             for folder in (folders.results, folders.logs):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -241,7 +248,8 @@ class Tree:
         noted = [folders.logs / "every_step.txt" for folders in self.runs]
         return [path.read_text().split() if path.exists() else [] for path in noted]
 
-    def wait_for_steps(self, count):
+    def wait_for_steps(self, more):
+        count = sum(map(len, self.steps())) + more
         for _ in range(600):
             if sum(map(len, self.steps())) >= count:
                 return
@@ -280,15 +288,19 @@ def tree(planned):
 @pytest.mark.slow
 def test_killed_workers_lose_nothing_and_repeat_nothing(tree):
     rng = random.Random(46)
-    driver = tree.command("run", "--workers", "2")
+    gpus = os.environ | {"CUDA_VISIBLE_DEVICES": "5,7"}
+    driver = tree.command("run", "--workers", "2", env=gpus)
     for _ in range(6):
-        tree.wait_for_steps(sum(map(len, tree.steps())) + 1)
+        tree.wait_for_steps(1)
         time.sleep(rng.uniform(0, 0.6))
         working = [p for p in tree.processes() if "papermill" in p.info["cmdline"]]
         for process in rng.sample(working, min(1, len(working))):
             process.kill()
     assert driver.wait(timeout=90) == 0, tree.said()
     tree.require_finished()
+    places = {(folders.results / "place.json").read_text() for folders in tree.runs}
+    share = max(1, dask.system.CPU_COUNT // 2)
+    assert places == {f'["{share}", "{gpu}"]' for gpu in (5, 7)}
 
 
 @pytest.mark.slow
@@ -323,13 +335,22 @@ def test_a_failed_run_stops_no_other_and_keeps_its_traceback(tree):
 
 @pytest.mark.slow
 def test_a_study_that_is_stopped_or_cut_off_goes_on(tree):
+    (tree.root / "changed").touch()
+    assert tree.command("run", "--workers", "2").wait() == 1
+    assert tree.states() == ["failed"] * 6
+    assert "not those of the plan" in sweeps.reason(tree.runs[0])
+    (tree.root / "changed").unlink()
     driver = tree.command("run", "--workers", "2")
     tree.wait_for_steps(2)
     assert tree.command("stop").wait() == 0
     assert driver.wait(timeout=60) == 1, tree.said()
     assert "done" not in tree.states()[2:] and not tree.processes()
     driver = tree.command("run", "--workers", "2")
-    tree.wait_for_steps(8)
+    tree.wait_for_steps(2)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(timeout=20) == 130 and not tree.processes()
+    driver = tree.command("run", "--workers", "2")
+    tree.wait_for_steps(2)
     driver.kill()  # as if the machine were cut off: nothing that it started is left
     driver.wait()
     psutil.wait_procs(tree.processes(), timeout=20)

@@ -19,9 +19,6 @@ TINY = {"blocks": 2, "filters": 4, "hidden_scale": 0.2}
 BATCH = clips(12, 3, number=2)
 
 
-# --- a reference in NumPy, one direction of one clip at a time ------------------------
-
-
 def own(layers_, kind):
     return [layer for layer in layers_ if isinstance(layer, kind)]
 
@@ -128,9 +125,6 @@ def test_the_embedding_follows_the_equations(options):
     np.testing.assert_allclose(found, wanted, atol=tolerance)
 
 
-# --- the convolution ------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("frames", [1, 2, 33, 188])
 def test_fourier_and_direct_convolution_agree(frames):
     rng = np.random.default_rng(frames)
@@ -158,9 +152,6 @@ def test_neither_the_way_of_convolution_nor_a_compiler_changes_a_step(other):
     found = zip(after_a_step(convolution="direct"), after_a_step(**other), strict=True)
     for one, moved in found:
         np.testing.assert_allclose(moved, one, atol=1e-4)
-
-
-# --- the generators -------------------------------------------------------------------
 
 
 def test_kernel_dropout_drops_single_values_in_training_only():

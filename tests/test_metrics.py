@@ -195,6 +195,21 @@ def test_predictions_are_matched_by_file_and_seeds_averaged(seeds):
             metrics.compare_predictions([one], [changed])
 
 
+def test_seeds_that_test_other_clips_are_compared_clip_by_clip():
+    one, rng = as_frame(*predicted()), np.random.default_rng(2)
+    first = [one.sample(frac=0.5, random_state=seed) for seed in (1, 2)]
+    second = [part.assign(y_pred=rng.permutation(part["y_pred"])) for part in first]
+    both = pd.concat(first), pd.concat(second)
+    right = [np.equal(side["y_pred"], side["y_true"]).astype(int) for side in both]
+    clips = both[0].assign(gain=right[0].to_numpy() - right[1].to_numpy())
+    clips = clips.groupby(["y_true", "file"])["gain"].mean()
+    found = metrics.compare_predictions(first, second)
+    assert found["difference"] == pytest.approx(clips.groupby("y_true").mean().mean())
+    assert np.isnan(found["mcnemar_p"])
+    with pytest.raises(ValueError, match="of the same seeds"):
+        metrics.compare_predictions(first, second[:1])
+
+
 def test_holm_by_hand():
     # Sorted: 0.005*4 = 0.02, 0.01*3 = 0.03, 0.03*2 = 0.06, 0.04*1 -> 0.06.
     found = metrics.holm([0.01, 0.04, 0.03, 0.005])

@@ -44,9 +44,6 @@ def load(results):
     return runs.load_runs(results).set_index("run_id")
 
 
-# --- folders, manifests, predictions --------------------------------------------------
-
-
 def test_the_environment_and_the_state_of_the_code_are_known():
     assert {"python", "platform", "numpy", "scikit-learn"} <= set(runs.environment())
     state = runs.git_state()
@@ -78,9 +75,6 @@ def test_predictions_come_back_as_they_were_and_changes_are_noticed(tmp_path):
     runs.write_predictions(folders.predictions, table.assign(y_pred=0))
     with pytest.raises(ValueError, match="changed after the run was finished"):
         runs.read_predictions(folders.predictions)
-
-
-# --- caveats --------------------------------------------------------------------------
 
 
 def problem(severity, kind, files):
@@ -127,9 +121,6 @@ def test_titles_carry_the_warnings():
         label = runs.protocol_label(document)
         assert "chosen on the test fold" in label and "speakers shared" in label
         assert mark in label
-
-
-# --- the table of all runs ------------------------------------------------------------
 
 
 def test_a_finished_run_is_a_row_with_all_its_figures(tmp_path):
