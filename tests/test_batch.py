@@ -404,12 +404,15 @@ def test_line_n_of_a_job_array_is_run_n(tree, queue):
     assert tree.command("script", "--slurm").wait() == 0
     array = tree.root / "Results/studies/toy/slurm.sh"
     for _ in range(2):  # a second time for those that were killed
+        done = [run for run in tree.runs if sweeps.state(run) == "done"]
+        before = [(run.results / "log.txt").stat().st_mtime_ns for run in done]
         subprocess.run(["sbatch", array], check=True)
-        if "done" not in tree.states():
+        if not done:
             tree.wait_for_steps(1)
             kill_a_job(queue)
         jobs = filter(psutil.pid_exists, map(int, queue.read_text().split()))
         psutil.wait_procs([*map(psutil.Process, jobs)], timeout=60)
+        assert before == [(run.results / "log.txt").stat().st_mtime_ns for run in done]
     tree.require_finished()
 
 
@@ -419,6 +422,8 @@ def test_workers_from_a_queue_are_replaced_when_their_job_is_killed(tree, queue)
     file.write_text(CLUSTER)
     driver = tree.command("run", "--cluster", str(file))
     tree.wait_for_steps(3)
+    for script in queue.parent.glob("*.sh"):  # nine tenths of the wall time
+        assert "--lifetime 1080s" in script.read_text()
     kill_a_job(queue)
     assert driver.wait(timeout=120) == 0, tree.said()
     tree.require_finished()

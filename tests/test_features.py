@@ -62,11 +62,13 @@ PAPER = {"win_length": 1102, "hop_length": 275, "window": "hamming"}
 
 
 @pytest.mark.parametrize(
-    ("preset", "options"), [("timnet", {}), ("timnet_paper", PAPER)]
+    ("preset", "options", "threads"),
+    [("timnet", {}, True), ("timnet_paper", PAPER, False)],
 )
 def test_timnet_features_are_librosas_alone_and_in_a_corpus(
-    preset, options, clips, corpus, tmp_path
+    preset, options, threads, clips, corpus, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(features, "MANY_CLIPS", 1000 if threads else 0)
     # 1.0 s, of clips of 0.6 to 1.6 s: some are padded, some cropped.
     made, _ = extracted(corpus, clips, tmp_path, preset)
     for row, clip in enumerate(clips):
