@@ -21,14 +21,14 @@ from benchmarks.synthetic import feature_set
 
 def run(data, how: str, folds: int, epochs: int) -> tuple[float, float]:
     """Return the seconds of a run, and of a later epoch of all its folds."""
-    from lib import config, train
+    from lib import config, planning, train
     from lib.device import select
 
     with tempfile.TemporaryDirectory() as folder:
         given = {"workspace": folder, "corpus": data.about["corpus"], "folds": 10}
         given |= {"protocol": "paper", "epochs": epochs, "batch_size": 64}
         params = config.validated(given)
-        plan = train.make_plan(params, data)
+        plan = planning.make_plan(params, data)
         plan = plan._replace(folds=plan.folds[:folds])
         begun = time.perf_counter()
         (folders,) = train.train(

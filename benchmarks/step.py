@@ -48,20 +48,18 @@ def ours(steps: int) -> Callable[[], None]:
     import numpy as np
 
     from benchmarks.synthetic import feature_set
-    from lib import config, fold, losses, train
+    from lib import config, fold, losses, planning
     from lib.device import select
 
     select("cpu")
     data = feature_set("EMODB", BATCH)
     given = {"corpus": "EMODB", "protocol": "paper", "batch_size": BATCH, "epochs": 1}
-    settings = train.make_plan(config.validated(given), data).settings
+    settings = planning.make_plan(config.validated(given), data).settings
     network = fold.Network(settings, data)
-    network.engine.assign([network.draw(0, 0)])
+    network.engine.assign([network.draw(0, 0, data.x)])
     labels = losses.smoothed_labels(data.y, CLASSES, 0.1)
-    order = np.arange(BATCH)
-    return repeated(
-        lambda: network.engine.train_epoch(data.x, labels, [order], [1e-3]), steps
-    )
+    epoch = data.x, labels, [np.arange(BATCH)], [1e-3], [np.ones(BATCH, np.float32)]
+    return repeated(lambda: network.engine.train_epoch(*epoch), steps)
 
 
 def official(steps: int, code: str) -> Callable[[], None]:

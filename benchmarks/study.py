@@ -27,7 +27,7 @@ FOLDS, EPOCHS, BATCH, CORPUS = 10, 20, 64, "EMODB"
 def ours(epochs: int) -> Callable[[], None]:
     """Return the function that trains all folds as notebook 02 does."""
     from benchmarks.synthetic import feature_set
-    from lib import config, train
+    from lib import config, planning, train
     from lib.device import select
 
     data, machine = feature_set(CORPUS), select("cpu")
@@ -37,7 +37,7 @@ def ours(epochs: int) -> Callable[[], None]:
             given = {"workspace": folder, "corpus": CORPUS, "protocol": "paper"}
             sizes = {"folds": FOLDS, "epochs": epochs, "batch_size": BATCH}
             params = config.validated(given | sizes)
-            plans = [train.make_plan(params, data)]
+            plans = [planning.make_plan(params, data)]
             train.train(plans, data, params.folders, device=machine, verbose=0)
 
     return turn

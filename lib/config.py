@@ -33,6 +33,8 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Number = Annotated[int, Field(ge=0, le=100_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Augmentation = Literal["none", "waveform", "cepstrum"]
+Normalisation = Literal["none", "train", "clip", "speaker"]
+Validation = Literal["speakers", "none", "refit"]
 Positive = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -46,7 +48,13 @@ class Study(pydantic.BaseModel):
     model_options: Options = Field({}, description="options of the system")
     protocol: Protocol = Field("", description="who tests; empty for unseen speakers")
     folds: int = Field(0, ge=0, le=1000, description="0 for the protocol's own")
+    fold_file: str = Field("", description="CSV of who tests where, for 'listed'")
+    validation: Validation = Field("speakers", description="who chooses the epoch")
     seed: Seed = Field(46, description="seed of folds and weights")
+    normalisation: Normalisation = Field("none", description="of the coefficients")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="what a clip of a rare class counts in training"
+    )
     augmentation: Augmentation = Field("none", description="altered training clips")
     augmentation_options: Options = Field({}, description="options of augmentation")
 

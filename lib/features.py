@@ -20,6 +20,7 @@ import scipy.signal
 import threadpoolctl
 import yaml
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
 from lib import config, corpora, files
@@ -410,7 +411,30 @@ def obtain(params: config.Parameters) -> tuple[Corpus, files.FeatureSet]:
     if errors and not params.ignore_problems:
         way = "set ignore_problems = True to use these features all the same"
         raise ValueError("\n".join([f"{target}: {len(errors)} errors; {way}", *errors]))
-    return corpus, features
+    return corpus, normalised(features, params.normalisation)
+
+
+def normalised(features: files.FeatureSet, how: str) -> files.FeatureSet:
+    """Return features of which every coefficient is normalised, clip by clip.
+
+    "clip" subtracts its mean over the clip. "speaker" also divides by the deviation,
+    both over all clips of the speaker, the tested ones too: it is transductive. "none"
+    leaves all as it is; so does "train", which the network itself does, by its rows.
+    """
+    x = features.x
+    if how == "clip":
+        x = without_mean(x)
+    elif how == "speaker":
+        x = x.copy()
+        for rows in (features.speaker == name for name in np.unique(features.speaker)):
+            frames = x[rows].reshape(-1, x.shape[-1])  # lacking pieces are NaN
+            x[rows] = StandardScaler().fit_transform(frames).reshape(x[rows].shape)
+    return dataclasses.replace(features, x=x)
+
+
+def without_mean(x: np.ndarray) -> np.ndarray:
+    """Return clips (..., frames, coefficients) less their mean over the frames."""
+    return x - x.mean(axis=-2, keepdims=True, dtype=float).astype(np.float32)
 
 
 def audio_paths(params: config.Parameters, corpus: Corpus) -> dict[str, Path]:

@@ -12,18 +12,20 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
+from sklearn.utils.class_weight import compute_class_weight
 from tensorboard.summary import Writer
 
-from lib import augment, config, files, losses, metrics, models
+from lib import augment, config, files, losses, metrics, models, planning
 from lib.device import has_xla
 from lib.files import FeatureSet
+from lib.planning import Plan
 from lib.protocols import PROTOCOLS, Fold
-from lib.runs import RunFolders
+from lib.runs import RunFolders, is_locked
 
 CHECKPOINT_SECONDS = 5.0
 ANSWERED_AT_ONCE = 128  # clips
@@ -31,30 +33,6 @@ ANSWERED_AT_ONCE = 128  # clips
 Metrics = dict[str, float]  # of an epoch
 Report = Callable[["FoldTraining", Metrics], None]
 State = Sequence[np.ndarray]  # the values of all variables
-
-
-class Plan(NamedTuple):
-    """A run to train; see `train.make_plan`."""
-
-    settings: Mapping[str, Any]  # everything that decides the result
-    folds: Sequence[Fold]
-    copies: np.ndarray | None = None  # altered ones, (utterances, copies, frames, c)
-
-
-def predict_utterances(predict: Callable, x: np.ndarray) -> list[np.ndarray]:
-    """Return probabilities (utterances, classes) and embeddings (utterances, width).
-
-    `predict` makes them of clips (n, frames, coefficients); an utterance in pieces has
-    the mean of theirs.
-    """
-    clips, owner = files.pieces(x)
-    return [_mean_over_pieces(answer, owner) for answer in predict(clips)]
-
-
-def _mean_over_pieces(answers: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    _, first, counts = np.unique(owner, return_index=True, return_counts=True)
-    total = np.add.reduceat(answers, first, dtype=float)
-    return (total / counts[:, None]).astype(answers.dtype)
 
 
 def scored(y: np.ndarray, probabilities: np.ndarray, prefix: str = "") -> Metrics:
@@ -76,7 +54,8 @@ class Network:
     def __init__(self, settings: Mapping[str, Any], data: FeatureSet) -> None:
         shape = settings["model"], data.x.shape[-2:], len(data.label_names)
         options = settings["model_options"]
-        self.build = functools.partial(models.build_model, *shape, **options)
+        self._build = functools.partial(models.build_model, *shape, **options)
+        self.standardises = settings["normalisation"] == "train"
         self.model = self.build()
         self.batch_size = settings["batch_size"]
         both = [self.model.output, self.model.get_layer("embedding").output]
@@ -102,13 +81,24 @@ class Network:
             self.answering.jit_compile = compiled
             self.engine, self.step = self, self._tensorflow_step(compiled)
 
-    def draw(self, seed: int, fold: int) -> State:
-        """Return the state of an untrained network, its weights drawn with a seed."""
+    def build(self) -> keras.Model:
+        model = self._build()
+        return models.standardised(model) if self.standardises else model
+
+    def draw(self, seed: int, fold: int, x: np.ndarray) -> State:
+        """Return the state of an untrained network, its weights drawn with a seed.
+
+        `x` is what it will train on, whose statistics normalisation "train" takes.
+        """
         # All that Keras draws follows from here; TensorFlow's own seed would make it
         # lay out the compiled step anew.
         mixed = np.random.SeedSequence([seed, fold]).generate_state(1)[0]
         random.seed(int(mixed) % 2**31)
         model = self.build()
+        if self.standardises:
+            rows = files.pieces(x)[0].astype(float)
+            statistics = rows.mean(axis=(0, 1)), rows.var(axis=(0, 1))
+            model.get_layer("normalisation").set_weights(statistics)
         drawn = model.trainable_variables + model.non_trainable_variables
         return [variable.numpy() for variable in drawn] + self.unused
 
@@ -122,13 +112,17 @@ class Network:
         if average and self.optimizer.use_ema:
             self.optimizer.finalize_variable_values(self.model.trainable_variables)
 
-    def train_epoch(self, clips, labels, orders, rates) -> list[tuple]:
-        """Train once on each order; return mean loss and probabilities of each."""
+    def train_epoch(self, clips, labels, orders, rates, weights) -> list[tuple]:
+        """Train once on each order; return mean loss and probabilities of each.
+
+        `weights` has for each order what every clip counts in the mean loss.
+        """
         self.optimizer.learning_rate = rates[0]
         order, total, found = orders[0], 0.0, []
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            loss, probabilities = self.step(clips[rows], labels[rows])
+            counted = clips[rows], labels[rows], weights[0][rows]
+            loss, probabilities = self.step(*counted)
             total += float(loss) * len(rows)
             found.append(probabilities.numpy())
         return [(total / len(order), np.concatenate(found))]
@@ -155,10 +149,10 @@ class Network:
     def _tensorflow_step(self, compiled: bool) -> Callable:
         import tensorflow
 
-        def step(clips, labels):
+        def step(clips, labels, weights):
             with tensorflow.GradientTape() as tape:
                 probabilities = self.model(clips, training=True)
-                mean = keras.ops.mean(self.loss(labels, probabilities))
+                mean = keras.ops.mean(weights * self.loss(labels, probabilities))
                 loss = mean + sum(self.model.losses)
             variables = self.model.trainable_variables
             gradients = tape.gradient(loss, [item.value for item in variables])
@@ -166,7 +160,7 @@ class Network:
             return loss, probabilities
 
         # Traced once, for batches of any size.
-        shapes = self.model.input_shape, self.model.output_shape
+        shapes = self.model.input_shape, self.model.output_shape, (None,)
         return tensorflow.function(
             step,
             input_signature=[tensorflow.TensorSpec(shape) for shape in shapes],
@@ -183,6 +177,7 @@ class FoldTraining:
     data: FeatureSet
     fold: Fold
     folders: RunFolders
+    epochs: int | None = None  # to train
     untrained: State = ()  # what `Network.draw` returned
     epoch: int = 0
     seconds: float = 0.0
@@ -193,7 +188,10 @@ class FoldTraining:
 
     def __post_init__(self) -> None:
         settings = self.plan.settings
+        self.epochs = self.epochs or settings["epochs"]
         self.chosen_on = PROTOCOLS[settings["protocol"]].chosen_on
+        if not len(self.fold.validation):
+            self.chosen_on = "last"
         # What a file belongs to: the run, and the rows of the fold.
         self.owner = f"{self.folders.run_id} {config.digest(self.fold.parts())}"
 
@@ -240,9 +238,45 @@ class FoldTraining:
 
     def ended(self) -> bool:
         """Tell whether the fold has had its last epoch."""
-        settings, waited = self.plan.settings, self.epoch - self.best_epoch
-        stopped = 0 < settings["early_stopping"] <= waited
-        return stopped or self.epoch >= settings["epochs"]
+        patience, waited = self.plan.settings["early_stopping"], self.epoch
+        waited -= self.best_epoch if self.chosen_on != "last" else self.epoch
+        return 0 < patience <= waited or self.epoch >= self.epochs
+
+    def under_paper(self) -> "FoldTraining | None":
+        """Return the same training under `paper`, which tests its last epoch.
+
+        So one training is both runs. None under any protocol but `paper_best`, and if
+        an epoch before the last ended it, or `paper` has the fold or trains it.
+        """
+        settings = self.plan.settings
+        if settings["protocol"] != "paper_best" or settings["early_stopping"]:
+            return None
+        plan = planning.under_paper(self.plan)
+        run_id = config.make_run_id(plan.settings)
+        folders = RunFolders(self.folders.workspace, run_id)
+        if folders.model(self.fold.number).is_file() or is_locked(folders):
+            return None
+        (fold,) = (one for one in plan.folds if one.number == self.fold.number)
+        other = FoldTraining(plan, self.data, fold, folders)
+        other.begin(lambda *_: None)
+        other.epoch, other.seconds = self.epoch, self.seconds
+        for row in self.history:
+            row = {name: row[name] for name in row if not name.startswith("val_")}
+            other.history.append(row)
+            other.show(row, lambda *_: None)
+        return other
+
+    def weights(self, y: np.ndarray) -> np.ndarray:
+        """Return what clips of labels y count in the loss, float32, (n,).
+
+        "balanced": n / (classes that train * clips of the class), over training rows.
+        """
+        share = np.ones(len(self.data.label_names))
+        if self.plan.settings["class_weights"] == "balanced":
+            trained = self.data.y[self.fold.train]
+            there = np.unique(trained)
+            share[there] = compute_class_weight("balanced", classes=there, y=trained)
+        return share[y].astype(np.float32)
 
     def next_epoch(self) -> tuple[float, np.random.Generator]:
         """Return the next learning rate and random numbers, the same after a cut."""
@@ -310,7 +344,7 @@ class FoldTraining:
             models.save(model, made)
             with files.atomic_path(target) as temporary:
                 shutil.copyfile(made, temporary)
-        probabilities, z = predict_utterances(predict, self.data.x[test])
+        probabilities, z = models.predict_utterances(predict, self.data.x[test])
         arrays = {"rows": test, "probabilities": probabilities, "embeddings": z}
         rest = {
             "history": self.history,
@@ -347,6 +381,7 @@ def train_folds(
         smoothing = 1 - (1 - smoothing) ** 2
     labels = losses.smoothed_labels(y, len(data.label_names), smoothing)
     inside = [np.flatnonzero(np.isin(owner, one.fold.train)) for one in trainings]
+    weights = [training.weights(y) for training in trainings]
     judging = [
         np.flatnonzero(np.isin(owner, one.fold.validation) & ~copied)
         for one in trainings
@@ -367,11 +402,13 @@ def train_folds(
             clips, rows = corpus.copy(), inside[0]
             options = plan.settings["augmentation_options"]
             clips[rows] = augment.augment_cepstra(corpus[rows], randoms[0], **options)
-        found = engine.train_epoch(clips, labels, orders, rates)
+        found = engine.train_epoch(clips, labels, orders, rates, weights)
         answers = [None] * len(trainings)
         if trainings[0].chosen_on != "last":
             pairs = zip(engine.answer(corpus, judging), judging, strict=True)
-            answers = [_mean_over_pieces(answer, owner[rows]) for answer, rows in pairs]
+            answers = [
+                models.mean_over_pieces(answer, owner[rows]) for answer, rows in pairs
+            ]
         seconds = (time.monotonic() - begun) / sum(active)
         for place in np.flatnonzero(active):
             loss, probabilities = found[place]
@@ -384,6 +421,9 @@ def train_folds(
             saved_at = time.monotonic()
     outcomes, last = [], [engine.state(place) for place in range(len(trainings))]
     for training, state in zip(trainings, last, strict=True):
+        if other := training.under_paper():
+            network.assign([state], average=True)
+            other.finish(network.model, network.predict)
         network.assign([training.best or state], average=True)
         outcomes.append(training.finish(network.model, network.predict))
     return outcomes
@@ -398,12 +438,15 @@ def fit_fold(training: FoldTraining, report: Report) -> dict[str, Any]:
     shape, classes = clips.shape[1:], len(data.label_names)
     options = settings["model_options"]
     model = models.build_model(settings["model"], shape, classes, **options)
+    if settings["class_weights"] != "none":  # in every one of an SVM's machines
+        names = [name for name in model.get_params() if name.endswith("class_weight")]
+        model.set_params(**dict.fromkeys(names, settings["class_weights"]))
     model.fit(clips[inside], data.y[owner[inside]])
     seconds, row = time.monotonic() - begun, {}
     predict = functools.partial(models.predict, model)
     for prefix, part in (("", fold.train), ("val_", fold.validation)):
         if len(part):
-            probabilities, _ = predict_utterances(predict, data.x[part])
+            probabilities, _ = models.predict_utterances(predict, data.x[part])
             row |= scored(data.y[part], probabilities, prefix)
     training.begin(report)
     training.add(row, seconds, report)

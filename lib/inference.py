@@ -14,11 +14,22 @@ class Recogniser:
 
     `model` is a trained network or a fitted baseline, `settings` the front end that it
     was trained with, `length` that of a clip in samples; see `features.clip_length`.
+    `normalisation` is that of its run; "speaker" is none for one recording.
     Weights that are trained or loaded later count.
     """
 
-    def __init__(self, model, settings: features.FrontEnd, length: int) -> None:
+    def __init__(
+        self,
+        model,
+        settings: features.FrontEnd,
+        length: int,
+        normalisation: str = "none",
+    ) -> None:
         self.settings, self.length = settings, length
+        self.normalisation = normalisation
+        if normalisation == "speaker":
+            fault = "normalisation 'speaker' needs many clips of a speaker"
+            raise ValueError(f"{fault}; take a run with another normalisation")
         frames = features.num_frames(settings, length) * settings.channels
         self._shape = (frames, settings.coefficients)
         taken = getattr(model, "input_shape", (None, None, None))[1:]
@@ -42,6 +53,8 @@ class Recogniser:
 
     def of_clip(self, clip: np.ndarray) -> np.ndarray:
         """Return the class probabilities (classes,) of (frames, coefficients)."""
+        if self.normalisation == "clip":
+            clip = features.without_mean(clip)
         return np.asarray(self._answer(clip[np.newaxis]))[0]
 
 

@@ -7,11 +7,13 @@ for its own) and a seed to folds, under `@protocol`.
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path, PurePath
 
 import numpy as np
+import pandas as pd
 from sklearn import model_selection as split
 
-from lib.files import FeatureSet
+from lib.files import FeatureSet, located
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,25 +56,29 @@ class Protocol:
     # What the tested epoch is chosen on: "last" (none is chosen), "validation", or
     # "test" (a leak, kept to show what it is worth).
     chosen_on: str
-    speakers_apart: bool  # no speaker is on both sides
+    # No speaker is on both sides; None: that is for the list of the folds to say.
+    speakers_apart: bool | None
 
     @property
     def explanation(self) -> str:
         """One sentence for a reader."""
-        return " ".join(self.make.__doc__.split())
+        return " ".join(self.make.__doc__.partition("\n\n")[0].split())
 
     @property
     def label(self) -> str:
         """The title with its warnings, for figures and tables."""
-        marks = [] if self.speakers_apart else ["speakers shared"]
+        marks = ["speakers shared"] if self.speakers_apart is False else []
         marks += ["epoch chosen on the test fold"] if self.chosen_on == "test" else []
         return self.title + (f" ({', '.join(marks)})" if marks else "")
 
 
 PROTOCOLS: dict[str, Protocol] = {}
+PARTS = ("train", "validation", "test")
 
 
-def protocol(title: str, folds: int, chosen_on: str, speakers_apart: bool = False):
+def protocol(
+    title: str, folds: int, chosen_on: str, speakers_apart: bool | None = False
+):
     """Enter a function that makes folds under its name; see `Protocol`."""
 
     def enter(make):
@@ -84,17 +90,33 @@ def protocol(title: str, folds: int, chosen_on: str, speakers_apart: bool = Fals
 
 
 def make_folds(
-    name: str, data: FeatureSet, folds: int = 0, seed: int = 46
+    name: str,
+    data: FeatureSet,
+    folds: int = 0,
+    seed: int = 46,
+    *,
+    validation: str = "speakers",
+    fold_file: str = "",
 ) -> list[Fold]:
     """Return the folds of a protocol in order; 0 `folds` is its own number of them.
 
-    Except under `holdout` and `repeated_holdout`, every row tests exactly once.
-    ValueError if the rows cannot be split so, or if nothing could be learnt.
+    Except under `holdout`, `repeated_holdout` and `listed`, every row tests exactly
+    once. With `validation` "none" the rows that would validate train. ValueError if the
+    rows cannot be split so, or if nothing could be learnt.
     """
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol '{name}'; one of {list(PROTOCOLS)}")
-    promise = PROTOCOLS[name]
-    made = list(promise.make(data, folds or promise.folds, seed))
+    promise, lists = PROTOCOLS[name], [fold_file] * (name == "listed")
+    if bool(fold_file) != bool(lists):
+        raise ValueError("protocol 'listed' and fold_file belong together; give both")
+    if validation != "speakers" and promise.chosen_on != "validation":
+        fault = f"protocol '{name}' has no validation part of its own"
+        raise ValueError(f"validation '{validation}': {fault}; leave validation out")
+    made = list(promise.make(data, folds or promise.folds, seed, *lists))
+    if validation == "none":
+        made = [trained_on_all(fold) for fold in made]
+    elif promise.chosen_on == "validation" and not all(len(f.validation) for f in made):
+        raise ValueError("a fold has no validation rows; set validation to 'none'")
     apart = {"speaker": data.speaker} if promise.speakers_apart else {}
     apart |= {"sentence": data.text} if name == "text" else {}
     apart |= {"recording": data.content} if apart else {}
@@ -108,6 +130,12 @@ def make_folds(
     if all(set(data.y[one.test]) == set(untrained_labels(one, data.y)) for one in made):
         raise ValueError("no fold trains a label that it tests; use another protocol")
     return made
+
+
+def trained_on_all(fold: Fold) -> Fold:
+    """Return a fold whose validation rows train."""
+    train = np.union1d(fold.train, fold.validation)
+    return dataclasses.replace(fold, train=train, validation=fold.validation[:0])
 
 
 def repeated_recordings(fold: Fold, content: np.ndarray) -> int:
@@ -133,7 +161,10 @@ def paper(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
 
 @protocol("random folds, best epoch", 10, "test")
 def paper_best(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
-    """Random folds over utterances; the epoch best on the test fold is reported."""
+    """Random folds over utterances; the epoch best on the test fold is reported.
+
+    Its training is that of `paper` too, which then only has to be written down.
+    """
     for fold in paper(data, folds, seed):
         yield dataclasses.replace(fold, validation=fold.test, validation_is_test=True)
 
@@ -175,12 +206,13 @@ def speaker(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
     if corpus == "IEMOCAP" and folds == 5:
         sessions = itertools.groupby(names, key=lambda name: name[:-1])
         groups = [list(group) for _, group in sessions]
-    # The first speaker of each sex is enough to choose an epoch by.
-    validators = [
-        list({sex_of[name]: name for name in reversed(group)}.values())
-        for group in groups
-    ]
+    validators = [_first_of_each_sex(group, sex_of) for group in groups]
     yield from _grouped(groups, validators, data.speaker)
+
+
+def _first_of_each_sex(speakers: list[str], sex_of: dict[str, str]) -> list[str]:
+    """Return the speakers of a group who are enough to choose an epoch by."""
+    return list({sex_of[name]: name for name in reversed(speakers)}.values())
 
 
 def own_speaker_folds(corpus: str, speakers: int) -> int:
@@ -238,6 +270,80 @@ def repeated_holdout(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
     for number, (train, test) in enumerate(splitter.split(data.y), start=1):
         train, test = np.sort(train), np.sort(test)
         yield Fold(number, train, test, test, validation_is_test=True)
+
+
+@protocol("listed folds", 0, "validation", speakers_apart=None)
+def listed(data: FeatureSet, folds: int, seed: int, fold_file: str) -> Iterator[Fold]:
+    """A file says who tests in which fold; what it does not name takes no part.
+
+    Its columns are file or speaker, fold, and perhaps part (train, validation, test).
+    Where a fold has no lines for training, all others of the file train; where it has
+    none for validation, the first speakers of the next fold's test validate.
+    """
+    table = pd.read_csv(located(fold_file), dtype=str, keep_default_na=False)
+    by = "speaker" if "speaker" in table else "file"
+    if not {by, "fold"} <= set(table) <= {by, "fold", "part"}:
+        wanted = "it needs file or speaker, and fold, and may have part"
+        raise ValueError(f"{fold_file} has columns {[*table]}; {wanted}")
+    table = table if "part" in table else table.assign(part="test")
+    member = np.arange(len(data.y)) if by == "file" else data.speaker
+    if by == "file":
+        table[by] = _rows_of(table[by], data.file, fold_file)
+    names = sorted(table["fold"].unique(), key=lambda name: (len(name), name))
+    if unknown := set(table["part"]) - set(PARTS):
+        raise ValueError(f"{fold_file}: part is {sorted(unknown)}; one of {PARTS}")
+    if unknown := set(table[by]) - set(member):
+        raise ValueError(f"{fold_file}: no clips of speakers {sorted(unknown)}")
+    if folds not in (0, len(names)):
+        raise ValueError(f"{fold_file} has {len(names)} folds; leave `folds` out")
+    named, made = np.isin(member, table[by]), []
+    for name in names:
+        parts = table[table["fold"] == name].groupby("part")[by].agg(list)
+        made.append([np.isin(member, parts.get(part, [])) for part in PARTS])
+    sex_of = dict(zip(data.speaker.tolist(), data.sex.tolist(), strict=True))
+    for index, (train, validation, test) in enumerate(made):
+        following = np.unique(data.speaker[made[(index + 1) % len(made)][2]]).tolist()
+        train = train if train.any() else named & ~test & ~validation
+        if not validation.any() and "" not in sex_of:
+            chosen = _first_of_each_sex(following, sex_of)
+            validation = train & np.isin(data.speaker, chosen)
+        parts = (train & ~validation, validation, test)
+        yield Fold(index + 1, *map(np.flatnonzero, parts))
+
+
+def _rows_of(listed_files: pd.Series, files: np.ndarray, fold_file: str) -> list[int]:
+    """Return the rows of listed files, also of other folders and formats of them."""
+    known = {}
+    for row, file in enumerate(files):
+        path = PurePath(file).with_suffix("")
+        for start in range(len(path.parts)):
+            known.setdefault(path.parts[start:], set()).add(row)
+    found = []
+    for file in listed_files:
+        parts = PurePath(file).with_suffix("").parts
+        tails = (parts[start:] for start in range(len(parts)))
+        found.append(next((known[tail] for tail in tails if tail in known), set()))
+    wrong = [f for f, rows in zip(listed_files, found, strict=True) if len(rows) != 1]
+    if wrong:
+        fault = f"{len(wrong)} files are not one clip of the corpus each: {wrong[:4]}"
+        raise ValueError(f"{fold_file}: {fault}")
+    return [row for rows in found for row in rows]
+
+
+def from_emobox(folder: str | Path) -> pd.DataFrame:
+    """Return the lists of EmoBox for a corpus (Ma et al., 2024) as file, fold, part.
+
+    `folder` is data/<corpus> of its repository. As a CSV they are a `fold_file`.
+    """
+    tables = []
+    numbered = {int(path.name[5:]): path for path in Path(folder).glob("fold_*")}
+    for number, part in itertools.product(sorted(numbered), ("train", "test")):
+        for path in numbered[number].glob(f"*_{part}_*.jsonl"):
+            lines = pd.read_json(path, lines=True).rename(columns={"wav": "file"})
+            tables.append(lines[["file"]].assign(fold=number, part=part))
+    if not tables:
+        raise FileNotFoundError(f"{folder} has no fold_1/..._test_fold_1.jsonl")
+    return pd.concat(tables, ignore_index=True)
 
 
 def _require_folds(folds: int, least: int, most: int, what: str) -> None:

@@ -147,6 +147,8 @@ def protocol_label(document: Mapping[str, Any]) -> str:
     label = PROTOCOLS[document["config"]["protocol"]].label
     if document["kind"] == OFFICIAL:  # this is how the authors chose the epoch
         label = f"{OFFICIAL}; {PROTOCOLS['paper_best'].label}"
+    if document["config"].get("normalisation") == "speaker":
+        label += "; transductive"
     return f"{label}; synthetic speech" if document["synthetic"] else label
 
 
@@ -170,6 +172,11 @@ def caveats(document: Mapping[str, Any]) -> dict[str, str]:
     elif shared:
         told = f"In {shared} of {len(folds)} folds speakers who test have trained too."
         said["speakers shared"] = told
+    if document["config"].get("normalisation") == "speaker":
+        told = "A speaker's clips are normalised together, the tested ones too."
+        said["transductive"] = told
+    if unused := document["data"].get("in_no_fold"):
+        said[f"{unused} clips in no fold"] = f"The folds leave {unused} clips out."
     if repeated:
         told = f"{repeated} recordings also train or validate, under another name."
         said[f"{repeated} test clips trained too"] = told

@@ -120,10 +120,10 @@ class Cell(NamedTuple):
 
         ValueError if the cell is impossible. `known` keeps what others can use.
         """
-        from lib import models, train
+        from lib import models, planning
 
-        folds = train.make_folds(self.params, data)
-        settings = train.make_settings(self.params, data, folds)
+        folds = planning.make_folds(self.params, data)
+        settings = planning.make_settings(self.params, data, folds)
         options = settings["model_options"]
         network = settings["model"], config.digest(options)
         if network not in known:  # its builder refuses what cannot be
@@ -135,7 +135,7 @@ class Cell(NamedTuple):
             draw = self.protocol, self.params.folds, seed
             if draw not in known:
                 of_seed = self.params.model_copy(update={"seed": seed})
-                known[draw] = train.drawn(train.make_folds(of_seed, data), seed)
+                known[draw] = planning.drawn(planning.make_folds(of_seed, data), seed)
             found.append(config.make_run_id(settings | known[draw]))
         epochs = settings["epochs"] or 1
         return found, epochs * sum(len(fold.train) for fold in folds)

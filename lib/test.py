@@ -2,17 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from functools import partial
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from lib import config, features, files, models, official, runs, train
+from lib import config, features, files, models, official, planning, runs, train
 from lib.corpora import Corpus
 from lib.device import Device
 from lib.files import FeatureSet
-from lib.fold import predict_utterances
 from lib.protocols import PROTOCOLS, own_speaker_folds
 from lib.runs import AGAIN, RunFolders
 
@@ -116,6 +116,8 @@ def _differences(params: config.Parameters, asked: Iterable[str], run) -> list[s
         elif isinstance(wanted, dict):
             recorded = known["feature_settings"] if name == "feature_options" else has
             has = {key: (recorded or {}).get(key) for key in wanted}
+        elif name == "fold_file":
+            wanted, has = PurePath(wanted).name, has or ""
         elif has is None and wanted == getattr(config.Parameters(), name):
             continue  # a system without epochs has none of it
         elif name == "folds" and not wanted:  # as many as the protocol has by itself
@@ -139,6 +141,7 @@ def _of_run(params: config.Parameters, folders: RunFolders) -> config.Parameters
     # Errors that were ignored when it was trained are ignored again; caveats name them.
     errors = any(item["severity"] == "error" for item in audit["problems"])
     update = {"corpus": known["corpus"], "features": preset, "ignore_problems": errors}
+    update["normalisation"] = known.get("normalisation") or "none"
     update["feature_options"] = known["feature_settings"] if altered else {}
     return params.model_copy(update=update)
 
@@ -181,7 +184,9 @@ def retest(
             model = official.load_weights(weights[fold - 1], x.shape[-2:], len(columns))
         else:
             model = load_fold(folders, fold, document)
-        probabilities, embedding = predict_utterances(partial(models.predict, model), x)
+        probabilities, embedding = models.predict_utterances(
+            partial(models.predict, model), x
+        )
         part = part.assign(y_pred=probabilities.argmax(axis=1))
         part[columns] = probabilities
         tables.append(part)
@@ -202,9 +207,9 @@ def official_run(
     params: config.Parameters, data: FeatureSet, device: Device
 ) -> RunFolders:
     """Test the authors' weights on the folds they were trained for, as a run."""
-    folds = train.make_folds(params, data)
+    folds = planning.make_folds(params, data)
     weights = official.fold_files(files.located(params.weights_dir), len(folds))
-    settings = train.inputs(params, data, folds) | {
+    settings = planning.inputs(params, data, folds) | {
         "model_options": {},
         "epochs": None,
         "weights_format": "timnet_hdf5",
@@ -214,7 +219,7 @@ def official_run(
     with runs.only_one(folders):
         if folders.manifest.is_file() and not params.overwrite:
             return folders
-        plan = train.Plan(settings, folds)
+        plan = planning.Plan(settings, folds)
         document = train.new_manifest(folders.run_id, plan, data, device)
         # Until August 2023 the authors' code kept the epoch best on the test fold.
         unrecorded = {"epochs_run": None, "epoch_chosen": None, "chosen_on": "test"}
@@ -224,7 +229,9 @@ def official_run(
         bar = tqdm(weights, "folds", unit="fold", disable=params.verbose != 1)
         for fold, file in zip(folds, bar, strict=True):
             model = official.load_weights(file, shape, classes)
-            p, z = predict_utterances(partial(models.predict, model), data.x[fold.test])
+            p, z = models.predict_utterances(
+                partial(models.predict, model), data.x[fold.test]
+            )
             outcomes.append({"rows": fold.test, "probabilities": p, "embeddings": z})
         numbers = [fold.number for fold in folds]
         document |= train.write_outcomes(folders, data, numbers, outcomes)

@@ -36,14 +36,15 @@ class Networks:
             self._copied = jax.device_get(self._states)
         return [np.array(values[fold]) for values in self._copied]
 
-    def train_epoch(self, clips, labels, orders, rates) -> list[tuple]:
+    def train_epoch(self, clips, labels, orders, rates, weights) -> list[tuple]:
         """Train each fold once on the clips of its order; without any it stays."""
         names = [variable.name for variable in self.network.variables]
         self._states[names.index("learning_rate")] = np.array(rates, np.float32)
         size, counts = self.network.batch_size, np.array([*map(len, orders)])
         length = -(-max(counts) // size) * size
         rows = np.stack([_filled(order, length) for order in orders])
-        weights = (np.arange(length) < counts[:, None]).astype(np.float32)
+        weights = np.stack([w[part] for w, part in zip(weights, rows, strict=True)])
+        weights *= np.arange(length) < counts[:, None]
         clips, found = self._on_device(clips), []
         for start in range(0, length, size):
             part = rows[:, start : start + size]
@@ -51,7 +52,7 @@ class Networks:
             self._states, loss, probabilities = self._step(
                 self._states, clips, part, labels[part], real
             )
-            found.append((real.sum(axis=1), loss, probabilities))
+            found.append(((real > 0).sum(axis=1), loss, probabilities))
         self._copied = None
         sizes, means, said = zip(*found, strict=True)
         totals = (np.stack(sizes) * np.stack(means)).sum(axis=0)
@@ -85,8 +86,9 @@ def step_function(network: Any) -> Callable:
     """Return the pure function that trains one fold on one batch.
 
     From the fold's state, the clips of the corpus, and of the batch the indices, soft
-    labels and weights (0 for rows that only fill it up) to the state after the step,
-    the mean loss and the probabilities. Without real rows the state stays.
+    labels and weights (what a row counts; 0: it only fills the batch up) to the state
+    after the step, the mean loss and the probabilities. Without real rows the state
+    stays.
     """
     model, optimizer = network.model, network.optimizer
 
@@ -96,7 +98,8 @@ def step_function(network: Any) -> Callable:
                 trainable, others, clips, training=True, return_losses=True
             )
         losses = network.loss(labels, probabilities) * weights
-        mean = ops.sum(losses) / ops.maximum(ops.sum(weights), 1.0)
+        real = ops.sum(ops.cast(weights > 0, losses.dtype))
+        mean = ops.sum(losses) / ops.maximum(real, 1.0)
         return mean + sum(penalties), (others, probabilities)
 
     def step(state, clips, rows, labels, weights):

@@ -7,166 +7,25 @@ import os
 import shutil
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import joblib
 import keras
 import numpy as np
-from pydantic import Field
 from tqdm.auto import tqdm
 
-from lib import augment, config, files, losses, metrics, models, protocols, runs
+from lib import config, files, metrics, planning, protocols, runs
 from lib.device import Device, select
 from lib.files import FeatureSet
-from lib.fold import FoldTraining, Metrics, Network, Plan, Report, fit_fold, train_folds
+from lib.fold import FoldTraining, Metrics, Network, Report, fit_fold, train_folds
 from lib.models import SYSTEMS
-from lib.protocols import PROTOCOLS, Fold
+from lib.planning import Plan
+from lib.protocols import Fold
 from lib.runs import RunFolders
 
 LINE_EVERY = 25  # epochs between two plain lines
 # A process imports TensorFlow and traces its network, which takes some hundred steps.
 LEAST_STEPS, MOST_PROCESSES = 600, 8
-
-
-def make_plan(params: config.Parameters, data: FeatureSet, corpus: Any = None) -> Plan:
-    """Return the settings that decide the result of a run, its folds, altered copies.
-
-    `corpus` is needed where augmentation alters the audio. ValueError for parameters
-    that are unknown or could have no effect.
-    """
-    folds = make_folds(params, data)
-    settings = make_settings(params, data, folds)
-    if params.augmentation != "waveform":
-        return Plan(settings, folds)
-    transforms = settings["augmentation_options"]["transforms"]
-    return Plan(
-        settings, folds, augment.augmented_copies(params, corpus, data, transforms)
-    )
-
-
-def make_settings(
-    params: config.Parameters, data: FeatureSet, folds: Sequence[Fold]
-) -> dict[str, Any]:
-    """Return the settings that decide the result of a run; `make_plan` has the errors.
-
-    Of runs that differ in the seed alone, only what `drawn` returns is different.
-    """
-    system = SYSTEMS[params.model]
-    require_use(params)
-    own = models.options(params.model)
-    if "dilations" in own:
-        own["dilations"] = data.about["dilations"]
-    given = params.model_options.items()
-    what, chosen = f"augmentation '{params.augmentation}'", params.augmentation_options
-    options = config.with_defaults(what, AUGMENTATIONS[params.augmentation], chosen)
-    settings = inputs(params, data, folds) | {
-        "model_options": own
-        | {name: config.as_default(own[name], value) for name, value in given},
-        **dict.fromkeys(config.TRAINING),
-        "augmentation": params.augmentation,
-        "augmentation_options": options,
-    }
-    if not system.fit:
-        epochs = params.epochs_in_force
-        settings |= {name: getattr(params, name) for name in config.TRAINING} | {
-            "epochs": epochs,
-            "batch_size": params.batch_size_in_force,
-            "schedule_options": losses.resolved(
-                "schedule", params.schedule, params.schedule_options, epochs
-            ),
-            "loss_options": losses.resolved("loss", params.loss, params.loss_options),
-        }
-        _require_effect(settings, folds)
-    if params.augmentation == "cepstrum" and data.x.shape[-2] == 1:
-        raise ValueError(
-            "augmentation 'cepstrum' alters coefficients along time, and these "
-            "features have one frame a clip; leave it out"
-        )
-    return settings
-
-
-def drawn(folds: Sequence[Fold], seed: int) -> dict[str, Any]:
-    """Return the settings of a run that follow from its seed."""
-    digest = config.digest([fold.parts() for fold in folds], length=64)
-    return {"folds": len(folds), "folds_sha256": digest, "seed": seed}
-
-
-def inputs(
-    params: config.Parameters, data: FeatureSet, folds: Sequence[Fold]
-) -> dict[str, Any]:
-    """Return what a run is trained and tested on, which is a part of its settings."""
-    return {
-        "corpus": data.about["corpus"],
-        "features": data.about["features"],
-        "feature_settings": data.about["settings"],
-        "clip_samples": data.about["clip_samples"],
-        "data_sha256": data.about["data_sha256"],
-        "model": params.model,
-        "protocol": params.protocol_in_force,
-    } | drawn(folds, params.seed)
-
-
-def make_folds(params: config.Parameters, data: FeatureSet) -> list[Fold]:
-    """Return the folds that the parameters ask for."""
-    name = params.protocol_in_force
-    return protocols.make_folds(name, data, params.folds, params.seed)
-
-
-def require_use(params: config.Parameters) -> None:
-    """Raise ValueError for an option or parameter that the system has no use for."""
-    own, name = models.options(params.model), params.model
-    for option in set(params.model_options) - set(own):
-        hint = config.did_you_mean(option, own)
-        raise ValueError(f"model_options: {name} has no option '{option}'{hint}")
-    default = config.Parameters()
-    given = [item for item in config.TRAINING if item in params.given]
-    useless = [one for one in given if getattr(params, one) != getattr(default, one)]
-    useless += ["augmentation 'cepstrum'"] * (params.augmentation == "cepstrum")
-    if SYSTEMS[name].fit and useless:
-        raise ValueError(
-            f"{name} is fitted in one go, without epochs, and has no use for "
-            f"{', '.join(useless)}; leave that out"
-        )
-
-
-def _require_effect(settings: Mapping[str, Any], folds: Sequence[Fold]) -> None:
-    """Raise ValueError for a setting of training that could change nothing."""
-    epochs, patience = settings["epochs"], settings["early_stopping"]
-    name, options = settings["schedule"], settings["schedule_options"]
-    share, stuck = losses.SCHEDULES[name](**options), [{"loss": 1.0}] * (epochs - 1)
-    # The EMA begins with the weights of the first step; after three times as many steps
-    # as it averages, a twentieth of them is left.
-    kept, fewest = settings["weight_average"], min(len(fold.train) for fold in folds)
-    steps, averaged = epochs * -(-fewest // settings["batch_size"]), 1 / (1 - kept)
-    protocol = settings["protocol"]
-    if patience and PROTOCOLS[protocol].chosen_on == "last":
-        fault = f"early_stopping {patience}: '{protocol}' has no validation to stop on"
-    elif patience >= epochs:
-        fault = f"early_stopping {patience} can never stop anything in {epochs} epochs"
-    elif name != "constant" and share(1, []) == share(epochs, stuck) == 1:
-        fault = f"schedule '{name}' with {options} changes nothing in {epochs} epochs"
-    elif kept and steps < 3 * averaged:
-        fault = f"weight_average {kept} averages {averaged:.0f} steps, and there are"
-        fault += f" {steps} in all, so that the first weights would not be forgotten"
-    else:
-        return
-    raise ValueError(f"{fault}; change one of them, or leave it out")
-
-
-@losses.checked
-def _cepstrum(
-    transforms: Any = tuple(augment.CEPSTRUM),
-    probability: Annotated[float, Field(gt=0, le=1)] = 0.5,
-) -> None:
-    augment.require_known(transforms, augment.CEPSTRUM)
-
-
-def _waveform(transforms: Any = tuple(augment.WAVEFORM)) -> None:
-    augment.require_known(transforms, augment.WAVEFORM)
-
-
-# Functions that have the options of each kind, and refuse wrong ones.
-AUGMENTATIONS = {"cepstrum": _cepstrum, "waveform": _waveform, "none": lambda: None}
 
 
 def train(
@@ -194,6 +53,16 @@ def train(
     if differ or len(set(seeds)) < len(plans):
         fault = f"differ in {sorted(differ)} or share one of the seeds {seeds}"
         raise ValueError(f"runs that {fault} are not trained together")
+    epochs = {seed: [None] * len(plans[0].folds) for seed in seeds}
+    refit = first["validation"] == "refit"
+    if refit:  # the run that chooses the epochs is one of its own
+        choosing = {"validation": "speakers"}
+        others = [one._replace(settings=one.settings | choosing) for one in plans]
+        how = {"fold_parallel": fold_parallel, "verbose": verbose}
+        done = train(others, data, workspace, device=device, **how)
+        for seed, folders in zip(seeds, done, strict=True):
+            folds = runs.read_manifest(folders.manifest)["folds"]
+            epochs[seed] = [fold["epoch_chosen"] for fold in folds]
     with contextlib.ExitStack() as stack:
         by_id = {}
         for plan in plans:
@@ -201,11 +70,13 @@ def train(
             stack.enter_context(runs.only_one(folders))
             by_id[folders.run_id] = _Run(plan, data, folders, device, overwrite)
         left = [run for run in by_id.values() if run.document["status"] != "done"]
-        trainings = [
-            FoldTraining(run.plan, data, fold, run.folders)
-            for run in left
-            for fold in run.plan.folds
-        ]
+        trainings = []
+        for run in left:
+            chosen = epochs[run.plan.settings["seed"]]
+            for fold, count in zip(run.plan.folds, chosen, strict=True):
+                fold = protocols.trained_on_all(fold) if refit else fold
+                of_run = run.plan, data, fold, run.folders
+                trainings.append(FoldTraining(*of_run, epochs=count))
         bar = tqdm(total=len(trainings), unit="fold", disable=verbose != 1)
         stack.callback(bar.close)
 
@@ -279,7 +150,7 @@ class _Run:
             "attempt": entry["attempt"] or len(self.document["attempts"]),
             "epochs_run": len(outcome["history"]),
             "epoch_chosen": outcome["epoch"],
-            "chosen_on": PROTOCOLS[self.plan.settings["protocol"]].chosen_on,
+            "chosen_on": planning.chosen_on(self.plan.settings),
             "seconds": outcome["seconds"],
         }
         self.write()
@@ -299,6 +170,7 @@ def new_manifest(run_id: str, plan: Plan, data: FeatureSet, device: Device) -> d
     """Return the manifest of a run that begins."""
     attempt = {"started": runs.now(), "code": runs.git_state()}
     attempt |= {"environment": runs.environment(), "device": device._asdict()}
+    used = [row for fold in plan.folds for row in fold.parts()]
     return attempt | {
         "schema_version": runs.SCHEMA_VERSION,
         "run_id": run_id,
@@ -317,16 +189,19 @@ def new_manifest(run_id: str, plan: Plan, data: FeatureSet, device: Device) -> d
             "shape": list(data.x.shape),
             "label_names": data.label_names.tolist(),
             "counts": data.about["counts"],
+            "in_no_fold": len(data) - len(set().union(*used)),
             "audit": data.about.get("audit"),
         },
         "attempts": [attempt],
-        "folds": [_described(fold, data) for fold in plan.folds],
+        "folds": [_described(fold, data, plan.settings) for fold in plan.folds],
     }
 
 
-def _described(fold: Fold, data: FeatureSet) -> dict[str, Any]:
+def _described(fold: Fold, data: FeatureSet, settings: Mapping) -> dict[str, Any]:
     """Return who trains, validates and tests in a fold."""
     rows = {name: getattr(fold, name) for name in ("train", "validation", "test")}
+    if settings.get("validation") == "refit":
+        rows["train"] = protocols.trained_on_all(fold).train
     untrained = protocols.untrained_labels(fold, data.y)
     return {
         name: {"n": len(part), "speakers": np.unique(data.speaker[part]).tolist()}
@@ -391,7 +266,8 @@ def _outcomes(
     network = Network(plan.settings, data)
     for training in trainings:
         seed = training.plan.settings["seed"]
-        training.untrained = network.draw(seed, training.fold.number)
+        rows = data.x[training.fold.train]
+        training.untrained = network.draw(seed, training.fold.number, rows)
     # As one program where the clips are the same for all folds: neither altered in
     # every epoch, nor copies that the seed decides.
     seeds = {training.plan.settings["seed"] for training in trainings}
@@ -421,7 +297,8 @@ def _in_process(training: FoldTraining, threads: int, parent: int) -> dict[str, 
         _networks.clear()
         _networks[run_id] = Network(training.plan.settings, training.data)
     seed, network = training.plan.settings["seed"], _networks[run_id]
-    training.untrained = network.draw(seed, training.fold.number)
+    rows = training.data.x[training.fold.train]
+    training.untrained = network.draw(seed, training.fold.number, rows)
 
     def report(training: FoldTraining, row: Metrics) -> None:
         if os.getppid() != parent:  # which was killed, so that its lock is gone

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib import config, train
+from lib import config, planning, train
 from lib.device import select
 from lib.files import FeatureSet, array_hash
 from lib.models import SYSTEMS
@@ -62,7 +62,7 @@ def small_plan(workspace, data, **given):
     if values["model"] == "cnn":
         values = {"model_options": {"filters": 4, "blocks": 1}} | values
     params = config.validated(values)
-    return train.make_plan(params, data), params
+    return planning.make_plan(params, data), params
 
 
 def small_run(workspace, data, *, overwrite=False, verbose=0, device=None, **given):

@@ -10,7 +10,7 @@ from conftest import small_plan, small_run
 from sklearn.pipeline import Pipeline
 
 from lib import augment, config, corpora, features, files, test
-from lib.fold import predict_utterances
+from lib.models import predict_utterances
 
 RATE = 16_000
 TONE = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype(np.float32)

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from conftest import tiny_features
 
-from lib import batch, config, corpora, files, protocols, runs, sweeps, train
+from lib import batch, config, corpora, files, planning, protocols, runs, sweeps
 from lib.sweeps import Study
 
 SAVEE = corpora.get("SAVEE")
@@ -73,7 +73,7 @@ def test_a_plan_has_every_run_once_under_the_id_that_training_gives_it(study):
             own = {"workspace": str(toy.workspace.root), "corpus": "SAVEE"}
             own |= {"model": "cnn", "epochs": 2, "protocol": "holdout"}
             params = config.validated(own | {"seed": seed, "learning_rate": rate})
-            plan = train.make_plan(params, data)
+            plan = planning.make_plan(params, data)
             expected.append(config.make_run_id(plan.settings))
     assert table["id"].tolist() == expected
     assert table["variant"].tolist() == ["slow", "killed", "large"] * 2
@@ -177,12 +177,13 @@ def test_seeds_are_trained_as_one_program_on_the_gpu_of_jax_alone(study, monkeyp
 
 def test_the_studies_of_the_reports_are_possible(tmp_path):
     """Every cell has valid parameters, and its system has a use for them."""
+    data = tiny_features()
     for path in sorted(sweeps.SWEEPS.glob("*.yaml")):
         faults, workspace = {}, files.Workspace(tmp_path)
         cells = Study(path.stem, workspace).cells(faults)
         assert cells and not faults, path.name
         for cell in cells:
-            train.require_use(cell.params)
+            planning.require_use(cell.params, data)
 
 
 def test_the_files_of_the_page_on_studies_and_the_scripts_are_whole(study):

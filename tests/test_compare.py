@@ -9,7 +9,7 @@ from conftest import tiny_features
 from sklearn.metrics import balanced_accuracy_score
 from test_runs import make_manifest, problem, write_run
 
-from lib import compare, config, features, metrics, runs, train
+from lib import compare, config, features, metrics, planning, runs
 
 SPEAKERS = ("s1", "s2", "s3")
 CLIPS = 24
@@ -129,7 +129,7 @@ def of_recipe(tmp_path, file, **changes):
         data.about["features"] = features.preset_name(*preset)
         data.about["settings"] = vars(features.front_end(*preset))
     document = make_manifest("mine", **own)
-    document["config"] = train.make_plan(params, data).settings
+    document["config"] = planning.make_plan(params, data).settings
     write_run(tmp_path, "mine", document)
     return runs.leaderboard(runs.load_runs(tmp_path))
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from lib import config, corpora, features, files, runs, test, train
+from lib import config, corpora, features, files, planning, runs, test, train
 from lib.device import Device
 
 CPU = Device("cpu", "a processor", "not needed")
@@ -41,7 +41,7 @@ def parameters(workspace, **given):
 def planned(params):
     """Return the plan that notebook 02 would train, its run id, and the features."""
     _, data = features.obtain(params)
-    plan = train.make_plan(params, data)
+    plan = planning.make_plan(params, data)
     return plan, config.make_run_id(plan.settings), data
 
 

@@ -67,7 +67,7 @@ def corpora(draw):
     return columns
 
 
-@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+@pytest.mark.parametrize("protocol", sorted({*PROTOCOLS} - {"listed"}))
 @settings(derandomize=True, deadline=None, database=None, max_examples=150)
 @given(
     columns=corpora(),
@@ -111,7 +111,7 @@ def test_whatever_the_corpus_folds_are_as_promised_or_refused(
         np.testing.assert_array_equal(tested, np.arange(count))
 
 
-@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+@pytest.mark.parametrize("protocol", sorted({*PROTOCOLS} - {"listed"}))
 def test_every_protocol_splits_an_ordinary_corpus_and_the_seed_decides(protocol):
     rows, drawn = rows_of((40, 30, 50), speakers=8, texts=6), []
     assert len(make_folds(protocol, rows)) == (PROTOCOLS[protocol].folds or 8)
@@ -152,6 +152,87 @@ def test_stratified_folds_keep_the_class_shares():
     for fold in make_folds("stratified", rows, folds=5, seed=0):
         assert np.bincount(rows.y[fold.test]).tolist() == [20, 10]
         assert np.bincount(rows.y[fold.validation]).tolist() == [20, 10]
+
+
+def test_validation_rows_train_where_nothing_is_chosen():
+    rows = rows_of((40, 30), speakers=8)
+    for protocol in ("speaker", "stratified"):
+        before = make_folds(protocol, rows)
+        after = make_folds(protocol, rows, validation="none")
+        for one, other in zip(before, after, strict=True):
+            assert not len(other.validation)
+            both = [*one.train, *one.validation]
+            assert other.train.tolist() == sorted(both) and len(set(both)) == len(both)
+            np.testing.assert_array_equal(one.test, other.test)
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Return rows with files, and a function from a list to its folds."""
+    rows = rows_of((24, 24), speakers=6, texts=4)
+    rows.file = np.array([f"{s}/clip{i}.wav" for i, s in enumerate(rows.speaker)])
+
+    def make(text, **given):
+        (tmp_path / "list.csv").write_text(text)
+        given["fold_file"] = str(tmp_path / "list.csv")
+        return make_folds("listed", rows, **given)
+
+    return rows, make
+
+
+def test_listed_folds_are_those_of_the_file(listed):
+    rows, make = listed
+    made = make("speaker,fold\ns00,a\ns01,a\ns02,b\ns03,b\ns04,c\n")
+    speakers = [{*rows.speaker[part]} for fold in made for part in fold.parts()]
+    s00, s01, s02, s03, s04 = (f"s0{number}" for number in range(5))
+    assert speakers[:3] == [{s04}, {s02, s03}, {s00, s01}]  # s05 is in no line
+    assert speakers[3:6] == [{s00, s01}, {s04}, {s02, s03}]
+    assert speakers[6:] == [{s02, s03}, {s00, s01}, {s04}]
+    # As EmoBox has them: another folder and format, training lines, a part left out.
+    lines = [
+        f"downloads/x/{file[:-4]}.flac,1,{part}\n"
+        for file, part in zip(rows.file, ["train", "test", ""] * 16, strict=True)
+        if part
+    ]
+    (fold,) = make("".join(["file,fold,part\n", *lines]), validation="none")
+    assert fold.train.tolist() == list(range(0, 48, 3))
+    assert fold.test.tolist() == list(range(1, 48, 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "message"),
+    [
+        ("file,fold\nclip0,1\nnobody,2\n", {}, "1 files are not one clip.*nobody"),
+        ("speaker,fold\ns00,1\ns77,2\n", {}, "no clips of speakers .'s77'"),
+        ("speaker,group\ns00,1\n", {}, "needs file or speaker, and fold"),
+        ("file,fold,part\nclip0,1,dev\n", {}, "part is .'dev'.; one of"),
+        ("speaker,fold\ns00,1\ns01,2\n", {"folds": 3}, "has 2 folds; leave"),
+        ("speaker,fold\ns00,1\ns01,1\n", {}, "no training rows are left"),
+    ],
+)
+def test_a_list_that_does_not_fit_is_refused(listed, text, given, message):
+    with pytest.raises(ValueError, match=message):
+        listed[1](text, **given)
+
+
+def test_who_validates_is_refused_where_nothing_is_chosen():
+    for protocol in ("paper", "paper_best", "repeated_holdout"):
+        with pytest.raises(ValueError, match="has no validation part of its own"):
+            make_folds(protocol, rows_of((40, 40)), validation="refit")
+    for wrong in ({"name": "speaker", "fold_file": "a.csv"}, {"name": "listed"}):
+        with pytest.raises(ValueError, match="fold_file belong together"):
+            make_folds(data=rows_of((40, 40)), **wrong)
+
+
+def test_the_five_lists_of_ravdess_are_those_of_the_literature():
+    actors = np.array([f"{number:02d}" for number in range(1, 25)])
+    rows = rows_of((240, 240), speaker=np.tile(actors, 20))
+    path = "lib/data/folds/ravdess_five.csv"
+    made = make_folds("listed", rows, fold_file=path, validation="none")
+    tested = [" ".join(np.unique(rows.speaker[fold.test])) for fold in made]
+    assert tested[:2] == ["02 05 14 15 16", "03 06 07 13 18"]
+    assert tested[2:4] == ["10 11 12 19 20", "08 17 21 23 24"]
+    assert tested[4] == "01 04 09 22" and sorted(" ".join(tested).split()) == [*actors]
 
 
 UNKNOWN = {"speaker": np.full(40, "")}

@@ -1,5 +1,6 @@
 """Runs are complete, repeatable, and survive being cut."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -14,12 +15,15 @@ import pandas as pd
 import pytest
 from conftest import small_plan, tiny_features
 from conftest import small_run as run
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
+from sklearn.preprocessing import StandardScaler
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from lib import compare, config, device, fold, losses, models, runs, train
+from lib import compare, config, device, fold, losses, models, planning, runs, train
 from lib.files import REPOSITORY
+from lib.models import baselines
 
 QUICK = {"model": "majority"}
 HARD = {"learning_rate": 0.05, "epochs": 12, "fold_parallel": "off"}
@@ -115,6 +119,70 @@ def test_paper_tests_the_last_epoch_and_never_looks_at_the_test_fold(tmp_path, t
     other.x[plan.folds[0].test] += 5.0
     changed = run(tmp_path / "b", other, protocol="paper")
     pd.testing.assert_frame_equal(curves(folders, 1), curves(changed, 1))
+
+
+def test_one_training_is_paper_best_and_paper(tmp_path, tiny, monkeypatch):
+    apart = run(tmp_path / "apart", tiny, protocol="paper")
+    best = run(tmp_path / "both", tiny, protocol="paper_best")
+    monkeypatch.setattr(fold.Network, "train_epoch", None)  # nothing is trained again
+    last = run(tmp_path / "both", tiny, protocol="paper")
+    assert last.run_id == apart.run_id != best.run_id
+    assert last.predictions.read_bytes() == apart.predictions.read_bytes()
+    for number in (1, 2, 3):
+        pd.testing.assert_frame_equal(curves(last, number), curves(apart, number))
+
+
+def test_refit_trains_on_all_but_the_test_for_the_epochs_that_validation_chose(
+    tmp_path,
+):
+    hard = tiny_features(signal=0.3)
+    refit = run(tmp_path, hard, validation="refit", seed=5)
+    chosen = run(tmp_path, hard, seed=5)
+    assert document(chosen)["attempts"] == document(chosen)["attempts"][:1]
+    pairs = zip(document(refit)["folds"], document(chosen)["folds"], strict=True)
+    for entry, before in pairs:
+        assert entry["epoch_chosen"] == before["epoch_chosen"] == entry["epochs_run"]
+        assert entry["train"]["n"] == before["train"]["n"] + before["validation"]["n"]
+    longest = max(entry["epoch_chosen"] for entry in document(refit)["folds"])
+    others = {"seed": 5, "validation": "none", "epochs": longest}
+    fixed = run(tmp_path, hard, **others)  # the same, where a fold has as many epochs
+    for entry in document(refit)["folds"]:
+        if entry["epoch_chosen"] == longest:
+            both = [curves(one, entry["fold"]) for one in (refit, fixed)]
+            pd.testing.assert_frame_equal(*both)
+
+
+def test_normalisation_takes_its_statistics_from_the_training_rows(tmp_path, tiny):
+    given = {"normalisation": "train", "validation": "none"}
+    plan, _ = small_plan(tmp_path, tiny, **given)
+    folders = run(tmp_path, tiny, **given)
+    for part in plan.folds:
+        assert not {*part.train} & {*part.test}
+        layer = models.load(folders.model(part.number)).get_layer("normalisation")
+        frames = np.concatenate([tiny.x[row] for row in part.train]).astype(float)
+        for found, wanted in zip(
+            layer.get_weights(), (frames.mean(0), frames.std(0) ** 2), strict=True
+        ):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_balanced_weights_of_a_baseline_are_those_of_scikit_learn(tmp_path):
+    uneven = tiny_features()
+    keep = np.flatnonzero((uneven.y > 0) | (np.arange(len(uneven)) % 3 == 0))
+    columns = {n: getattr(uneven, n)[keep] for n in "x y file speaker sex text".split()}
+    uneven = dataclasses.replace(uneven, **columns)
+    given = {"model": "logistic", "class_weights": "balanced", "protocol": "paper"}
+    plan, _ = small_plan(tmp_path, uneven, **given)
+    table = runs.read_predictions(run(tmp_path, uneven, **given).predictions)
+    part = plan.folds[0]
+    counts = np.bincount(uneven.y[part.train])
+    share = len(part.train) / (3 * counts)
+    rows = StandardScaler().fit(x := baselines.clip_statistics(uneven.x[part.train]))
+    own = LogisticRegression(C=0.1, max_iter=5000)
+    own.fit(rows.transform(x), uneven.y[part.train], share[uneven.y[part.train]])
+    tested = rows.transform(baselines.clip_statistics(uneven.x[part.test]))
+    found = table[table["fold"] == 1].filter(like="p_").to_numpy()
+    np.testing.assert_allclose(found, own.predict_proba(tested), atol=1e-3)
 
 
 def test_lost_and_damaged_files_of_a_fold_are_made_again(copied, tiny):
@@ -237,7 +305,8 @@ def test_an_epoch_is_that_of_keras_fit_and_the_ema_that_of_all_its_steps(network
     """The last batch is smaller: 8, 8 and 3 clips."""
     network, x = network
     labels = losses.smoothed_labels(np.arange(19) % 3, 3, 0.1)
-    network.assign([network.draw(1, 1)])
+    network.assign([network.draw(1, 1, x)])
+    share = np.array([0.5, 1.0, 3.0], np.float32)[np.arange(19) % 3]
     twin = keras.models.clone_model(network.model)
     twin.set_weights(network.model.get_weights())
     adam = keras.optimizers.Adam(1e-3, 0.93, 0.98, 1e-8)
@@ -245,11 +314,12 @@ def test_an_epoch_is_that_of_keras_fit_and_the_ema_that_of_all_its_steps(network
     averages = None
     for epoch in range(2):
         order = np.random.default_rng(epoch).permutation(19)
-        ((loss, _),) = network.train_epoch(x, labels, [order], [1e-3])
+        ((loss, _),) = network.train_epoch(x, labels, [order], [1e-3], [share])
         total = 0.0
         for start in (0, 8, 16):
             rows = order[start : start + 8]
-            total += float(twin.train_on_batch(x[rows], labels[rows])) * len(rows)
+            counted = x[rows], labels[rows], share[rows]
+            total += float(twin.train_on_batch(*counted)) * len(rows)
             now = [weight.numpy() for weight in twin.trainable_variables]
             old = averages or now  # the first step begins the average
             averages = [0.7 * a + 0.3 * b for a, b in zip(old, now, strict=True)]
@@ -274,7 +344,7 @@ def test_what_trains_follows_the_schedule_and_has_the_copies_of_its_rows(
 ):
     seen, copies = [], np.repeat(tiny.x[:, None] + 100, 2, axis=1)
 
-    def watched(self, clips, labels, orders, rates):
+    def watched(self, clips, labels, orders, rates, weights):
         seen.append((clips, labels, orders[0], rates[0]))
         return [(1.0, np.full((len(orders[0]), 3), 1 / 3))]
 
@@ -302,8 +372,9 @@ def test_what_trains_follows_the_schedule_and_has_the_copies_of_its_rows(
 
 def test_networks_of_all_folds_and_seeds_begin_with_other_weights(network):
     pairs = [(seed, number) for seed in range(3) for number in range(3)]
-    drawn = [network[0].draw(*pair)[0].tobytes() for pair in pairs]
-    assert len(set(drawn)) == 9 and drawn[0] == network[0].draw(0, 0)[0].tobytes()
+    network, x = network
+    drawn = [network.draw(*pair, x)[0].tobytes() for pair in pairs]
+    assert len(set(drawn)) == 9 and drawn[0] == network.draw(0, 0, x)[0].tobytes()
 
 
 def test_the_random_numbers_of_an_epoch_follow_seed_fold_and_epoch(tiny):
@@ -343,13 +414,14 @@ CEPSTRUM = {"augmentation": "cepstrum"}
 )
 def test_a_parameter_that_would_change_nothing_is_refused(tiny, given, message):
     with pytest.raises(ValueError, match=message):
-        train.make_plan(config.validated(given), tiny)
+        planning.make_plan(config.validated(given), tiny)
 
 
 def test_the_settings_are_those_that_run_ids_are_made_of(tiny):
-    settings = train.make_plan(config.validated({"corpus": "EMODB"}), tiny).settings
+    settings = planning.make_plan(config.validated({"corpus": "EMODB"}), tiny).settings
     names = """
         corpus features feature_settings clip_samples data_sha256 folds_sha256 model
+        normalisation class_weights validation fold_file
         model_options
     """
     compared = """
@@ -362,7 +434,7 @@ def test_the_settings_are_those_that_run_ids_are_made_of(tiny):
     official = {"epochs": 500, "batch_size": 64, "learning_rate": 1e-3}
     official |= {"beta_1": 0.93, "beta_2": 0.98, "label_smoothing": 0.1}
     assert official.items() <= settings.items()
-    classical = train.make_plan(config.validated(QUICK), tiny).settings
+    classical = planning.make_plan(config.validated(QUICK), tiny).settings
     assert {classical[name] for name in config.TRAINING} == {None}
 
 

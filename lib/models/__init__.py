@@ -9,6 +9,8 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
+from lib import files
+
 # Types of the systems' options.
 Share = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(ge=1, le=4096)]
@@ -66,6 +68,24 @@ def build_model(
         ) from None
 
 
+def standardised(network: Any) -> Any:
+    """Return a network that standardises the coefficients before all else.
+
+    The weights of its layer "normalisation" are the means and variances of the training
+    rows, (coefficients,) each, which training leaves alone.
+    """
+    import keras
+
+    embedding = network.get_layer("embedding").output
+    encoder = keras.Model(network.input, embedding, name="encoder")
+    classifier = keras.Model(embedding, network.output, name="classifier")
+    clip = keras.Input(network.input_shape[1:], name="features")
+    fixed = {"center": False, "scale": False, "trainable": False, "epsilon": 1e-6}
+    rows = keras.layers.BatchNormalization(**fixed, name="normalisation")(clip)
+    seen = keras.layers.Identity(name="embedding")(encoder(rows))
+    return keras.Model(clip, classifier(seen), name=network.name)
+
+
 def predict(model: Any, x: np.ndarray, batch: int = 128) -> tuple[np.ndarray, ...]:
     """Return class probabilities (n, classes) and embeddings (n, width), float32."""
     if hasattr(model, "steps"):  # a pipeline
@@ -83,6 +103,23 @@ def predict(model: Any, x: np.ndarray, batch: int = 128) -> tuple[np.ndarray, ..
         np.concatenate([keras.ops.convert_to_numpy(part) for part in kind])
         for kind in zip(*parts, strict=True)
     )
+
+
+def predict_utterances(predict: Callable, x: np.ndarray) -> list[np.ndarray]:
+    """Return probabilities (utterances, classes) and embeddings (utterances, width).
+
+    `predict` makes them of clips (n, frames, coefficients); an utterance in pieces has
+    the mean of theirs.
+    """
+    clips, owner = files.pieces(x)
+    return [mean_over_pieces(answer, owner) for answer in predict(clips)]
+
+
+def mean_over_pieces(answers: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Return the mean of the answers to the pieces of each utterance, owners sorted."""
+    _, first, counts = np.unique(owner, return_index=True, return_counts=True)
+    total = np.add.reduceat(answers, first, dtype=float)
+    return (total / counts[:, None]).astype(answers.dtype)
 
 
 def save(model: Any, path: Path) -> None:
