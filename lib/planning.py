@@ -117,7 +117,9 @@ def inputs(
 def make_folds(params: config.Parameters, data: FeatureSet) -> list[Fold]:
     """Return the folds that the parameters ask for."""
     name = params.protocol_in_force
-    own = {"validation": params.validation, "fold_file": params.fold_file}
+    path = params.folders.datasets / params.fold_file  # or as seen from elsewhere
+    path = path if params.fold_file and path.is_file() else params.fold_file
+    own = {"validation": params.validation, "fold_file": str(path)}
     return protocols.make_folds(name, data, params.folds, params.seed, **own)
 
 

@@ -3,7 +3,7 @@
 # ruff: noqa: F401 - what this package offers
 from lib.corpora import demo
 from lib.corpora.check import Report, check
-from lib.corpora.own import register
+from lib.corpora.own import join, register
 from lib.corpora.records import (
     Clip,
     Corpus,

@@ -16,7 +16,7 @@ import pandas as pd
 from lib.corpora import records
 from lib.corpora.check import inspect_files
 from lib.corpora.records import Clip, Corpus, first_few
-from lib.files import DATASETS, located, write_json
+from lib.files import DATASETS, located, write_json, write_text
 
 SECONDS = (0.1, 60.0)  # what clips may be padded or cropped to
 COLUMNS = ["file", "label", "speaker", "sex", "text"]
@@ -85,6 +85,38 @@ def register(
     told = f"{len(rows)} clips ({told}); speakers {[*record['sexes']] or 'unknown'}"
     print(f"{name}: {told}; registered in {folder}.")
     return records.get(name, datasets)
+
+
+def join(
+    name: str,
+    corpora: Sequence[str],
+    datasets: Path | str | None = None,
+    labels: Sequence[str] = (),
+) -> Corpus:
+    """Register the clips of several corpora as one, of all labels they share or some.
+
+    Writes `<datasets>/<name>.csv`, with speakers such as "EMOVO f1", and `<name>_folds
+    .csv`, a `fold_file` in which each corpus tests once, on what the others teach.
+    """
+    datasets, tables, folds = located(datasets or DATASETS), [], []
+    for one in map(records.get, corpora, [datasets] * len(corpora)):
+        clips, _ = records.find(one, datasets / one.name)
+        table = pd.DataFrame([[getattr(c, n) for n in COLUMNS] for c in clips])
+        table.columns = COLUMNS
+        _refuse("absent", [] if len(table) else [datasets / one.name])
+        for column in ("speaker", "text"):
+            table[column] = f"{one.name} " + table[column]
+        table["file"] = f"{one.name}/" + table["file"]
+        tables.append(table)
+        folds += [f"{speaker},{one.name}\n" for speaker in table["speaker"].unique()]
+    shared = set.intersection(*(set(table["label"]) for table in tables))
+    _refuse("not_shared", sorted(set(labels) - shared))
+    rows = pd.concat(tables).query(
+        "label in @kept", local_dict={"kept": [*(labels or shared)]}
+    )
+    write_text(datasets / f"{name}.csv", rows.to_csv(index=False))
+    write_text(datasets / f"{name}_folds.csv", "".join(["speaker,fold\n", *folds]))
+    return register(name, datasets / f"{name}.csv", datasets)
 
 
 def _find(corpus: Corpus, folder: Path) -> Iterator[Clip]:
