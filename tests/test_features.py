@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import json
+import statistics
 import sys
 
 import librosa
 import numpy as np
 import pytest
 import soundfile
+from conftest import tiny_features
 
 from lib import config, corpora, features, files
 
@@ -288,3 +290,27 @@ def test_functionals_are_those_of_opensmile(clips, corpus, tmp_path, monkeypatch
 def test_an_odd_zero_goes_to_the_end_and_a_crop_begins_at_the_earlier_sample():
     assert features.pad_or_crop(np.arange(1, 4), 6).tolist() == [0, 1, 2, 3, 0, 0]
     assert features.pad_or_crop(np.arange(6), 3).tolist() == [1, 2, 3]
+
+
+def test_normalised_features_are_those_of_the_formula():
+    data = tiny_features()
+    by_clip = features.normalised(data, "clip").x
+    by_speaker = features.normalised(data, "speaker").x
+    for row in range(len(data)):
+        for coefficient in range(data.x.shape[-1]):
+            values = data.x[row, :, coefficient].astype(float)
+            np.testing.assert_allclose(
+                by_clip[row, :, coefficient],
+                values - sum(values) / len(values),
+                atol=1e-5,
+            )
+            theirs = data.x[data.speaker == data.speaker[row], :, coefficient].ravel()
+            mean, deviation = (
+                statistics.fmean(theirs),
+                statistics.pstdev(map(float, theirs)),
+            )
+            np.testing.assert_allclose(
+                by_speaker[row, :, coefficient], (values - mean) / deviation, atol=1e-4
+            )
+    for how in ("none", "train"):
+        assert features.normalised(data, how).x is data.x

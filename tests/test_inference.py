@@ -45,6 +45,16 @@ def test_a_recording_is_answered_as_in_a_batch(name, recordings):
     assert np.abs(answers[1] - answers[0]).max() > 1e-3
 
 
+def test_a_clip_is_normalised_as_in_its_run_which_no_speaker_can_be(recordings):
+    model = build("gru")
+    with pytest.raises(ValueError, match="needs many clips of a speaker"):
+        inference.Recogniser(model, SETTINGS, LENGTH, "speaker")
+    clip = features.extract(recordings[0], SETTINGS, LENGTH)
+    expected = models.predict(model, (clip - clip.mean(axis=0))[np.newaxis])[0][0]
+    made = inference.Recogniser(model, SETTINGS, LENGTH, "clip")
+    np.testing.assert_allclose(made.probabilities(recordings[0]), expected, atol=1e-5)
+
+
 def test_pieces_are_averaged(recordings):
     settings = features.front_end("timnet", {"pieces": "all", "clip_seconds": 0.5})
     length = 11_025

@@ -1,12 +1,14 @@
 """A corpus of one's own: registered once, then found by name."""
 
+import itertools
 import pickle
+import types
 
 import numpy as np
 import pytest
 import soundfile
 
-from lib import corpora, features
+from lib import corpora, features, protocols
 
 RATE = 8000
 BY_SPEAKER = r"/(?P<speaker>s\d)/"
@@ -246,3 +248,27 @@ def test_what_is_not_registered_or_damaged_is_named(folder, tmp_path):
     (tmp_path / "KITCHEN" / "corpus.json").write_text("{")
     with pytest.raises(ValueError, match="corpus.json is damaged"):
         corpora.get("KITCHEN", tmp_path)
+
+
+def test_joined_corpora_test_what_the_others_teach(tmp_path):
+    for name, labels in (("ONE", "xy"), ("THE_OTHER", "yxz")):
+        for label, speaker in itertools.product(labels, ("s1", "s2")):
+            tone(tmp_path / "audio" / name / label / speaker / "1.wav")
+        source = tmp_path / "audio" / name
+        corpora.register(name, source, tmp_path, speaker_pattern=BY_SPEAKER)
+    both = ["ONE", "THE_OTHER"]
+    with pytest.raises(ValueError, match="not all of these corpora have.*z"):
+        corpora.join("BOTH", both, tmp_path, ["x", "z"])
+    joined = corpora.join("BOTH", both, tmp_path)
+    assert [*joined.labels] == ["x", "y"] and sum(joined.counts.values()) == 8
+    clips = clips_of("BOTH", tmp_path).usable
+    rows = types.SimpleNamespace(label_names=joined.labels, about={"corpus": "BOTH"})
+    rows.y = np.array([[*joined.labels].index(clip.label) for clip in clips])
+    for column in ("file", "speaker", "sex"):
+        vars(rows)[column] = np.array([getattr(clip, column) for clip in clips])
+    lists = str(tmp_path / "BOTH_folds.csv")
+    made = protocols.make_folds("listed", rows, fold_file=lists, validation="none")
+    for fold, name in zip(made, both, strict=True):
+        assert len(fold.train) == len(fold.test) == 4
+        assert all(f"/{name}/" in file for file in rows.file[fold.test])
+        assert set(rows.speaker[fold.test]) == {f"{name} s1", f"{name} s2"}

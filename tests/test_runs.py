@@ -17,6 +17,7 @@ def make_manifest(run_id, **changes):
     settings |= {"model": "timnet", "model_options": {"dilations": 8}, "seed": 46}
     settings |= {"protocol": "speaker", "folds": 2, "epochs": 500, "batch_size": 64}
     settings |= {"data_sha256": "ab" * 32, "folds_sha256": "cd" * 32}
+    settings |= {"normalisation": "none"}
     pooled = {"uar": 0.7, "war": 0.72, "macro_f1": 0.69, "interval": {"reliable": True}}
     pooled |= {"uar_interval": [0.66, 0.74], "war_interval": [0.68, 0.76]}
     fold = {"train": {"speakers": ["01"]}, "test": {"speakers": ["02"]}, "seconds": 3.5}
@@ -25,11 +26,11 @@ def make_manifest(run_id, **changes):
     rest = {"schema_version": 2, "run_id": run_id, "status": "done", "error": None}
     rest |= {"finished": "2025-03-01T10:00:00+00:00", "synthetic": False}
     rest |= {"kind": "trained", "parameters": 106992, "seconds": 7.0, "artefacts": []}
-    rest["data"] = {"label_names": ["a", "b"], "audit": audit}
+    rest["data"] = {"label_names": ["a", "b"], "audit": audit, "in_no_fold": 0}
     rest["metrics"] = {"pooled": pooled, "mean": {"uar": 0.71, "war": 0.73}}
     rest["metrics"]["sd"] = {"uar": 0.05, "war": 0.06}
     for name, value in changes.items():
-        parts = (settings, pooled, fold, audit)
+        parts = (settings, pooled, fold, audit, rest["data"])
         next((part for part in parts if name in part), rest)[name] = value
     return rest | {"config": settings, "folds": [fold | {"fold": n} for n in (1, 2)]}
 
@@ -95,6 +96,8 @@ RATES = [problem("warning", "rate", 9), problem("warning", "rate", 1)]
         ({"kind": "official weights"}, "official weights", "authors"),
         ({"data": NO_AUDIT}, "audio not checked", "checked"),
         ({"interval": {"reliable": False}}, "interval indicative only", "too few"),
+        ({"normalisation": "speaker"}, "transductive", "tested ones too"),
+        ({"in_no_fold": 3}, "3 clips in no fold", "leave 3 clips out"),
         ({"repeated": 3}, "6 test clips trained too", "under another name"),
         ({"untrained": ["fear"]}, "untrained: fear", "In a fold fear"),
         ({"problems": [problem("error", "a", 2)]}, "errors ignored: a 2", "X is so."),

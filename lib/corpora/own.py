@@ -106,7 +106,7 @@ def join(
         _refuse("absent", [] if len(table) else [datasets / one.name])
         for column in ("speaker", "text"):
             table[column] = f"{one.name} " + table[column]
-        table["file"] = f"{one.name}/" + table["file"]
+        table["file"] = [os.path.relpath(clip.path, datasets) for clip in clips]
         tables.append(table)
         folds += [f"{speaker},{one.name}\n" for speaker in table["speaker"].unique()]
     shared = set.intersection(*(set(table["label"]) for table in tables))
