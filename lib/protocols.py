@@ -330,22 +330,6 @@ def _rows_of(listed_files: pd.Series, files: np.ndarray, fold_file: str) -> list
     return [row for rows in found for row in rows]
 
 
-def from_emobox(folder: str | Path) -> pd.DataFrame:
-    """Return the lists of EmoBox for a corpus (Ma et al., 2024) as file, fold, part.
-
-    `folder` is data/<corpus> of its repository. As a CSV they are a `fold_file`.
-    """
-    tables = []
-    numbered = {int(path.name[5:]): path for path in Path(folder).glob("fold_*")}
-    for number, part in itertools.product(sorted(numbered), ("train", "test")):
-        for path in numbered[number].glob(f"*_{part}_*.jsonl"):
-            lines = pd.read_json(path, lines=True).rename(columns={"wav": "file"})
-            tables.append(lines[["file"]].assign(fold=number, part=part))
-    if not tables:
-        raise FileNotFoundError(f"{folder} has no fold_1/..._test_fold_1.jsonl")
-    return pd.concat(tables, ignore_index=True)
-
-
 def _require_folds(folds: int, least: int, most: int, what: str) -> None:
     if not least <= folds <= most:
         way_out = f"set `folds` to a number from {least} to {most}"

@@ -261,7 +261,7 @@ def test_joined_corpora_test_what_the_others_teach(tmp_path):
         corpora.join("BOTH", both, tmp_path, ["x", "z"])
     joined = corpora.join("BOTH", both, tmp_path)
     assert [*joined.labels] == ["x", "y"] and sum(joined.counts.values()) == 8
-    clips = clips_of("BOTH", tmp_path).usable
+    clips = clips_of("BOTH", tmp_path)
     rows = types.SimpleNamespace(label_names=joined.labels, about={"corpus": "BOTH"})
     rows.y = np.array([[*joined.labels].index(clip.label) for clip in clips])
     for column in ("file", "speaker", "sex"):
