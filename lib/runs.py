@@ -241,7 +241,7 @@ def require_unchanged(path: Path) -> None:
         document = read_manifest(path.parent / "run.json")
     except (FileNotFoundError, ValueError):
         return
-    place = f"{path.parent.parent.name}/{document['run_id']}/{path.name}"
+    place = f"Results/{document['run_id']}/{path.name}"  # also where it was copied
     for item in document["artefacts"] if document["status"] == "done" else ():
         if item["path"] == place and item["sha256"] != files.sha256_file(path):
             raise ValueError(f"{path} was changed after the run was finished; {AGAIN}")

@@ -37,7 +37,7 @@ def protocols_table() -> str:
         (
             f"`{name}`",
             item.explanation,
-            "yes" if item.speakers_apart else "no",
+            {True: "yes", False: "no", None: "if the file does so"}[item.speakers_apart],
             epoch[item.chosen_on],
         )
         for name, item in PROTOCOLS.items()
