@@ -28,6 +28,7 @@ def parameters_table() -> str:
 
 def protocols_table() -> str:
     """Return the protocols as a Markdown table."""
+    apart = {True: "yes", False: "no", None: "as the file says"}
     epoch = {
         "last": "none, the last",
         "validation": "validation part",
@@ -37,7 +38,7 @@ def protocols_table() -> str:
         (
             f"`{name}`",
             item.explanation,
-            {True: "yes", False: "no", None: "if the file does so"}[item.speakers_apart],
+            apart[item.speakers_apart],
             epoch[item.chosen_on],
         )
         for name, item in PROTOCOLS.items()
