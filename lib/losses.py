@@ -18,6 +18,7 @@ from lib import config
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+Scale = Annotated[float, Field(ge=1e-6)]
 Factor = Annotated[float, Field(gt=0, le=1)]
 Epochs = Annotated[int, Field(ge=1)]
 checked = validate_call(config={"strict": True})
@@ -36,9 +37,7 @@ def cross_entropy() -> Callable:
 
 @checked
 def focal(
-    gamma: Weight = 2.0,
-    alpha: Annotated[float, Field(ge=1e-6)] = 0.25,
-    smooth_twice: bool = False,
+    gamma: Weight = 2.0, alpha: Scale = 0.25, smooth_twice: bool = False
 ) -> Callable:
     """Return alpha (1 - p_t)^gamma CE(q, p) with p_t = sum_k q_k p_k.
 
