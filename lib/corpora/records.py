@@ -21,8 +21,6 @@ MESSAGES = yaml.safe_load((HERE / "messages.yaml").read_text(encoding="utf-8"))
 RELEASED_SUFFIXES = (".wav", ".flac")
 AUDIO_SUFFIXES = MESSAGES["words"]["audio_suffixes"].split()
 RECORD = "corpus.json"
-# Lines of single evaluators begin with C- and A-.
-_TURN = re.compile(r"(?m)^[ \t]*\[[\d.]+ - [\d.]+\]\s+(\S+)\s+(\w+)\s+\[.*\]\s*$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +261,7 @@ def _find_iemocap(corpus: Corpus, folder: Path) -> Iterator[Clip | Problem]:
     for file in files_below(folder, {".txt", *RELEASED_SUFFIXES}):
         if file.parent.name == "EmoEvaluation":
             text = (folder / file).read_text(encoding="utf-8", errors="replace")
-            for turn, code in _TURN.findall(text):
+            for turn, code in re.findall(corpus.naming["turn"], text):
                 turns.setdefault(turn, (code, file))
         elif "sentences" in file.parts and file.suffix != ".txt":
             audio.setdefault(file.stem, file)
