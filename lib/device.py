@@ -74,8 +74,7 @@ def self_check() -> float:
             top = keras.layers.Dense(32, "relu")(network.get_layer("embedding").output)
             model = keras.Model(network.input, keras.layers.Dense(4, "softmax")(top))
             # Positive variances, and too small to saturate the gates.
-            weights = [rng.uniform(0.01, 0.2, item.shape) for item in model.weights]
-            model.set_weights(weights)
+            model.set_weights([rng.uniform(0.01, 0.2, w.shape) for w in model.weights])
             model.compile(keras.optimizers.SGD(0.01), "categorical_crossentropy")
             model.train_on_batch(clips, labels)
             arrays = [np.asarray(model(clips)), *model.get_weights()]

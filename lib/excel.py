@@ -12,7 +12,6 @@ from sklearn.metrics import classification_report
 from lib import files, metrics, runs
 
 SCORES = ["precision", "recall", "f1-score", "support"]
-AVERAGES = ["accuracy", "macro avg", "weighted avg"]
 
 
 def write_official_workbook(
@@ -23,9 +22,8 @@ def write_official_workbook(
     "<i>" is the confusion matrix with the true classes as columns, "<i>_evaluate" the
     report. A class that a fold lacks has no scores and no part in the macro average.
     """
-    tables = _fold_tables(predictions, label_names)
     with files.atomic_path(target) as path, pd.ExcelWriter(path, "openpyxl") as writer:
-        for fold, (matrix, report) in tables.items():
+        for fold, (matrix, report) in _fold_tables(predictions, label_names).items():
             sheet = matrix.reset_index(names=" ", allow_duplicates=True)
             sheet.to_excel(writer, sheet_name=str(fold - 1))
             report.to_excel(writer, sheet_name=f"{fold - 1}_evaluate")
@@ -51,7 +49,7 @@ def _fold_tables(
         answers = rows["y_true"], rows["y_pred"]
         counts = metrics.confusion(*answers, len(names)).T
         report = classification_report(*answers, output_dict=True, **told)
-        report = pd.DataFrame(report).T.set_axis([*names, *AVERAGES])
+        report = pd.DataFrame(report).T.set_axis([*names, *list(report)[-3:]])
         # Scikit-learn gives a class that does not occur a recall of 0.
         report.loc[report["support"] == 0, SCORES[:3]] = np.nan
         report.iloc[-2, :3] = report.iloc[: len(names), :3].mean()

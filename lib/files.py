@@ -1,17 +1,14 @@
-"""The folders of a workspace, files that are either whole or absent, feature files.
-
-This is the only module that knows the names of the folders.
-"""
+"""The folders of a workspace, files that are either whole or absent, feature files."""
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
 import os
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from errno import EACCES, EDQUOT, ENOSPC, EROFS
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +17,8 @@ import numpy as np
 ARRAYS = ("x", "y", "label_names", "file", "speaker", "sex", "text")
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATASETS = REPOSITORY / "Datasets"
-_ADVICE = {
-    errno.ENOSPC: "the disk is full; free some space and run the same again",
-    errno.EDQUOT: "the disk quota is used up; free some space and run the same again",
-    errno.EACCES: "the folder cannot be written; set `workspace` or `datasets_dir`",
-    errno.EROFS: "the disk is read-only; set `workspace` or `datasets_dir`",
-}
+_ADVICE = dict.fromkeys((ENOSPC, EDQUOT), "free some space and run the same again")
+_ADVICE |= dict.fromkeys((EACCES, EROFS), "set `workspace` or `datasets_dir`")
 
 
 class Workspace:
@@ -85,8 +78,8 @@ def advised(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _ADVICE:
             raise
-        message = f"could not write {target}: {_ADVICE[error.errno]}"
-        raise type(error)(error.errno, message) from error
+        reason = f"{error.strerror}; {_ADVICE[error.errno]}"
+        raise OSError(error.errno, f"could not write {target}: {reason}") from error
 
 
 def write_text(target: Path, text: str) -> None:

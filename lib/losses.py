@@ -18,6 +18,7 @@ from lib import config
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+Scale = Annotated[float, Field(ge=1e-6)]
 Factor = Annotated[float, Field(gt=0, le=1)]
 Epochs = Annotated[int, Field(ge=1)]
 checked = validate_call(config={"strict": True})
@@ -36,9 +37,7 @@ def cross_entropy() -> Callable:
 
 @checked
 def focal(
-    gamma: Weight = 2.0,
-    alpha: Annotated[float, Field(ge=1e-6)] = 0.25,
-    smooth_twice: bool = False,
+    gamma: Weight = 2.0, alpha: Scale = 0.25, smooth_twice: bool = False
 ) -> Callable:
     """Return alpha (1 - p_t)^gamma CE(q, p) with p_t = sum_k q_k p_k.
 
@@ -62,10 +61,9 @@ def margin(
     """Return the margin loss of capsules (Sabour et al. 2017, equation 4)."""
 
     def loss(labels, probabilities):
-        missing = ops.square(ops.maximum(present - probabilities, 0.0))
-        surplus = ops.square(ops.maximum(probabilities - absent, 0.0))
-        both = labels * missing + absent_weight * (1.0 - labels) * surplus
-        return ops.sum(both, axis=-1)
+        missing = labels * ops.relu(present - probabilities) ** 2
+        surplus = (1.0 - labels) * ops.relu(probabilities - absent) ** 2
+        return ops.sum(missing + absent_weight * surplus, axis=-1)
 
     return loss
 
@@ -120,10 +118,8 @@ def cosine(epochs: Epochs = 100, warm_up: Epochs = 5, floor: Factor = 0.01) -> C
     It ends at `floor` (Loshchilov and Hutter, "SGDR", 2017, equation 5, no restarts).
     """
     if warm_up >= epochs:
-        raise ValueError(
-            f"schedule_options: warm_up is {warm_up}, but the schedule has {epochs} "
-            "epochs; give a smaller warm_up"
-        )
+        fault = f"warm_up is {warm_up}, but the schedule has {epochs} epochs"
+        raise ValueError(f"schedule_options: {fault}; give a smaller warm_up")
 
     def share(epoch: int, history: object) -> float:
         passed = min((epoch - warm_up) / (epochs - warm_up), 1.0)

@@ -1,9 +1,9 @@
 """What the TIM-Net authors publish: arrays of features, and weights."""
 
-import dataclasses
 import itertools
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -11,6 +11,7 @@ import numpy as np
 
 from lib import corpora, features, files, models
 from lib.corpora.check import expected_utterances
+from lib.corpora.records import official_order
 
 # What NumPy 1 and 2 need to read a pickled dictionary of arrays.
 _ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
@@ -58,17 +59,15 @@ def adopt_official(
     path = files.located(source)
     x, one_hot = read_official(path)
     counts = one_hot.astype(bool).sum(axis=0).tolist()
-    expected = [corpus.counts[label] for label in corpus.labels]
-    if counts != expected:
+    if counts != (expected := [corpus.counts[label] for label in corpus.labels]):
         own = f"{corpus.name} has {expected}"
         raise ValueError(f"{path} holds {counts} clips per class, {own}")
     labels = [corpus.labels[index] for index in one_hot.argmax(axis=1)]
     clips, _ = corpora.find(corpus, audio)
     if release := expected_utterances(corpus):
         here = {clip.key: clip for clip in clips}
-        for key, clip in release.items():
-            here.setdefault(key, dataclasses.replace(clip, file=f"{key}.wav"))
-        clips = corpora.official_order(corpus, [here[key] for key in release])
+        named = {k: replace(clip, file=f"{k}.wav") for k, clip in release.items()}
+        clips = official_order(corpus, [here.get(key, named[key]) for key in named])
     elif not clips:
         rows = enumerate(labels)
         clips = [corpora.Clip(path, f"row_{row:05d}", label, "") for row, label in rows]
@@ -119,8 +118,8 @@ def load_weights(path: Path, input_shape: tuple, num_classes: int):
     sides = ("forward", "backward")
     order = itertools.product(range(1, blocks + 1), sides, (1, 2))
     parts = [model.get_layer("block_{}_{}_{}".format(*place)) for place in order]
-    inputs = [model.get_layer(f"input_{side}") for side in sides]
-    ours = [*inputs, *(part.convolution for part in parts)]
+    ours = [model.get_layer(f"input_{side}") for side in sides]
+    ours += [part.convolution for part in parts]
     ours += [part.normalisation for part in parts]
     ours += [model.get_layer("fusion"), model.get_layer("probabilities")]
     arrays = itertools.chain.from_iterable(theirs[kind] for kind in _KINDS)

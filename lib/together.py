@@ -49,9 +49,8 @@ class Networks:
         for start in range(0, length, size):
             part = rows[:, start : start + size]
             real = weights[:, start : start + size]
-            self._states, loss, probabilities = self._step(
-                self._states, clips, part, labels[part], real
-            )
+            done = self._step(self._states, clips, part, labels[part], real)
+            self._states, loss, probabilities = done
             found.append(((real > 0).sum(axis=1), loss, probabilities))
         self._copied = None
         sizes, means, said = zip(*found, strict=True)

@@ -115,4 +115,4 @@ def test_licensed_corpora_say_how_to_get_them(tmp_path):
 
 def test_the_free_corpora_have_the_hash_of_every_file():
     for corpus in map(corpora.get, ("EMODB", "RAVDESS")):
-        assert len(corpora.load_checksums(corpus)) == sum(corpus.counts.values())
+        assert len(records.load_checksums(corpus)) == sum(corpus.counts.values())

@@ -456,7 +456,7 @@ def test_seeds_end_as_each_alone_also_after_a_full_disk_which_keeps_the_finished
     given = {"device": device.select("cpu"), "verbose": 0}
     with monkeypatch.context() as patch:
         patch.setattr("lib.fold.shutil.copyfile", full)
-        with pytest.raises(OSError, match=r"fold_01.*disk is full.*free some space"):
+        with pytest.raises(OSError, match=r"fold_01.*No space left.*free some"):
             train.train(plans, tiny, params[0].folders, **given)
     paths = tmp_path.glob("both/Results/*/run.json")
     found = [json.loads(path.read_text()) for path in paths]

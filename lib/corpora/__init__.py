@@ -4,14 +4,4 @@
 from lib.corpora import demo
 from lib.corpora.check import Report, check
 from lib.corpora.own import join, register
-from lib.corpora.records import (
-    Clip,
-    Corpus,
-    download,
-    find,
-    get,
-    load_checksums,
-    names,
-    official_order,
-    scan,
-)
+from lib.corpora.records import Clip, Corpus, download, find, get, names, scan

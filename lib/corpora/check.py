@@ -1,7 +1,4 @@
-"""The doctor: is a copy of a corpus whole, right and original; if not, what to do.
-
-`inspect` reads one file; `check` applies the rules of `check.yaml` to all of them.
-"""
+"""The doctor: is a copy of a corpus whole, right and original; if not, what to do."""
 
 import contextlib
 import dataclasses
@@ -48,14 +45,26 @@ def inspect(path: Path, known: Mapping[str, dict]) -> dict[str, object]:
     cut = re.search(r"(?:data|SSND|Data Size) +: (\d+) \(should be \d+\)", log)
     # Programs that write to a pipe cannot know the size and declare the largest one.
     if cut and int(cut[1]) < 0x7FFF_F000 or len(samples) < sound.frames:
-        row |= {"fault": "truncated", "reason": "declares more audio than it holds"}
-    elif not len(samples):
-        row |= {"fault": "empty", "reason": "holds no samples"}
-    elif not np.isfinite(samples).all():
-        row |= {"fault": "unreadable", "reason": "holds values that are no numbers"}
-    else:
-        row |= _measured(samples, sound.samplerate)
-    return row
+        return row | {"fault": "truncated", "reason": "declares more than it holds"}
+    if not len(samples):
+        return row | {"fault": "empty", "reason": "holds no samples"}
+    if not np.isfinite(samples).all():
+        return row | {"fault": "unreadable", "reason": "holds NaN or infinite numbers"}
+    peak = float(np.abs(samples).max())
+    equal = bool((samples[:, 1:] == samples[:, :1]).all())
+    distinct = samples[:, :1] if equal else samples
+    at_full_scale = int((np.abs(distinct) >= 1 - 2**-15).sum())
+    # Adding zero turns the two zeros of floating-point files into one.
+    digest = hashlib.sha256((distinct + np.float32(0)).tobytes())
+    digest.update(f"{distinct.shape} {sound.samplerate}".encode())
+    return row | {
+        "peak": peak,
+        # Floating-point samples beyond 1 were not cut off there.
+        "clipped": at_full_scale if peak <= 1 else 0,
+        "equal_channels": equal,
+        "mix_peak": float(np.abs(samples.mean(axis=1)).max()),
+        "content": digest.hexdigest(),
+    }
 
 
 def read_blocks(sound) -> np.ndarray:
@@ -65,25 +74,6 @@ def read_blocks(sound) -> np.ndarray:
     while len(block := sound.read(1 << 20, dtype="float32", always_2d=True)):
         blocks.append(block)
     return np.concatenate(blocks)
-
-
-def _measured(samples: np.ndarray, rate: int) -> dict[str, object]:
-    """Return peak, clipping, mix and content; samples (frames, channels)."""
-    peak = float(np.abs(samples).max())
-    equal = bool((samples[:, 1:] == samples[:, :1]).all())
-    distinct = samples[:, :1] if equal else samples
-    at_full_scale = int((np.abs(distinct) >= 1 - 2**-15).sum())
-    # Adding zero turns the two zeros of floating-point files into one.
-    digest = hashlib.sha256((distinct + np.float32(0)).tobytes())
-    digest.update(f"{distinct.shape} {rate}".encode())
-    return {
-        "peak": peak,
-        # Floating-point samples beyond 1 were not cut off there.
-        "clipped": at_full_scale if peak <= 1 else 0,
-        "equal_channels": equal,
-        "mix_peak": float(np.abs(samples.mean(axis=1)).max()),
-        "content": digest.hexdigest(),
-    }
 
 
 def inspect_files(
@@ -163,12 +153,11 @@ class Report:
     def summary(self) -> str:
         """Return the outcome in a sentence."""
         expected = self.counts["expected"].sum() or "an unknown number"
-        return (
-            f"{self.corpus.name} in {self.folder}: {len(self.utterances)} utterances "
-            f"({expected} expected), {len(self.usable)} usable, "
-            f"{self.clips['released'].sum()} verified originals; "
-            f"{len(self.problems)} problems, {len(self.errors)} of them errors."
-        )
+        verified = f"{self.clips['released'].sum()} verified originals"
+        found = f"{len(self.utterances)} utterances ({expected} expected)"
+        faults = f"{len(self.problems)} problems, {len(self.errors)} of them errors"
+        found += f", {len(self.usable)} usable, {verified}; {faults}"
+        return f"{self.corpus.name} in {self.folder}: {found}."
 
     def require_ok(self, ignore: bool = False) -> None:
         """Raise ValueError for errors; where `ignore`, only if nothing is usable."""
@@ -184,7 +173,7 @@ class Report:
 def check(
     corpus: Corpus, folder: Path | str, cache: Path | str = "", progress: bool = False
 ) -> Report:
-    """Examine a copy of a corpus: names, counts, audio, duplicates, hashes.
+    """Examine a copy by the rules of `check.yaml`: names, counts, audio, hashes.
 
     Nothing in the folder is changed; the JSON file `cache` keeps what files hold.
     """
@@ -207,23 +196,21 @@ def check(
     release = expected_utterances(corpus)
     clips["surplus"] = bool(release) & ~clips["key"].isin(release)
     usable = clips[clips["usable"]]
-    absent = pd.DataFrame({"file": list(release)})
-    absent = absent[~absent["file"].isin(clips["key"])]
-    labels = pd.Index(corpus.labels, name="label")
+    absent = pd.Index(release, name="file").difference(clips["key"], sort=False)
     counts = {"found": clips["label"].value_counts(), "expected": corpus.counts}
-    counts = {name: pd.Series(count, labels, "Int64") for name, count in counts.items()}
-    counts = pd.DataFrame(counts).fillna({"found": 0})
+    counts = pd.DataFrame(counts, pd.Index(corpus.labels, name="label"))
+    counts = counts.astype("Int64").fillna({"found": 0})
     problems = []
     for fix in dict.fromkeys(item.fix for item in odd):
-        first, *others = [item for item in odd if item.fix == fix]
-        files = tuple(item.file for item in (first, *others))
-        more = f" And likewise {first_few(files[1:], 4)}." if others else ""
-        message = first.message + more
-        problems.append(dataclasses.replace(first, message=message, files=files))
+        alike = [item for item in odd if item.fix == fix]
+        files = tuple(item.file for item in alike)
+        message = alike[0].message
+        message += f" And likewise {first_few(files[1:], 4)}." if files[1:] else ""
+        problems.append(dataclasses.replace(alike[0], message=message, files=files))
     for name, table in {
         "clips": clips,
         "own" if corpus.own else "release": usable,
-        "names": absent,
+        "names": absent.to_frame(index=False),
         "counts": counts.reset_index()[: 0 if release else None],
     }.items():
         problems += _problems(name, table, expected=len(release), **words)

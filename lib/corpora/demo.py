@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import wave
 from pathlib import Path
 from types import SimpleNamespace as Traits
 
@@ -11,6 +10,7 @@ import numpy as np
 import yaml
 from numpy.random import Generator
 from scipy import signal
+from scipy.io import wavfile
 from tqdm.auto import tqdm
 
 from lib.files import atomic_path, sha256_file, write_json
@@ -45,10 +45,9 @@ def generate(folder: Path, *, verbose: int = 1) -> Path:
             return folder
     bar = tqdm(CLIPS, "DEMO", unit="clip", disable=not verbose)
     for path, clip in zip(paths, bar, strict=True):
-        samples = utterance(*clip)
-        with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as file:
-            file.setparams((1, 2, RATE, 0, "NONE", ""))
-            file.writeframes((samples * 32768).astype("<i2").tobytes())
+        with atomic_path(path) as temporary:
+            samples = (utterance(*clip) * 32768).astype(np.int16)
+            wavfile.write(temporary, RATE, samples)
     write_json(folder / MANIFEST, manifest())
     return folder
 

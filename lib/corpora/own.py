@@ -61,7 +61,6 @@ def register(
     usual = round(float(np.clip(seen["seconds"].quantile(0.95), *SECONDS)), 3)
     length = usual if clip_seconds is None else float(clip_seconds)
     _refuse("clip_seconds", [] if SECONDS[0] <= length <= SECONDS[1] else [length])
-    folder = datasets / name
     samples = round(length * 22_050)
     rates = seen["sample_rate"].unique()
     sexes = dict(zip(rows["speaker"], rows["sex"], strict=True))
@@ -80,10 +79,10 @@ def register(
         "how_to_get": f"If {source} moved, register the corpus again.",
         "own": True,
     }
-    write_json(folder / records.RECORD, record)
+    write_json(datasets / name / records.RECORD, record)
     told = ", ".join(f"{label} {count}" for label, count in record["counts"].items())
     told = f"{len(rows)} clips ({told}); speakers {[*record['sexes']] or 'unknown'}"
-    print(f"{name}: {told}; registered in {folder}.")
+    print(f"{name}: {told}; registered in {datasets / name}.")
     return records.get(name, datasets)
 
 

@@ -21,8 +21,6 @@ MESSAGES = yaml.safe_load((HERE / "messages.yaml").read_text(encoding="utf-8"))
 RELEASED_SUFFIXES = (".wav", ".flac")
 AUDIO_SUFFIXES = MESSAGES["words"]["audio_suffixes"].split()
 RECORD = "corpus.json"
-# Lines of single evaluators begin with C- and A-.
-_TURN = re.compile(r"(?m)^[ \t]*\[[\d.]+ - [\d.]+\]\s+(\S+)\s+(\w+)\s+\[.*\]\s*$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +124,8 @@ def get(name: str, datasets: Path | str | None = None) -> Corpus:
     datasets = located(datasets or DATASETS)
     known = names(datasets)
     if name not in known:
-        raise ValueError(
-            f"Unknown corpus {name!r}. Known in {datasets}: {', '.join(known)}. "
-            "Register your own with corpora.register."
-        )
+        fault = f"Unknown corpus {name!r}. Known in {datasets}: {', '.join(known)}."
+        raise ValueError(f"{fault} Register your own with corpora.register.")
     path = datasets / name / RECORD
     try:
         return Corpus(name, **json.loads(path.read_text(encoding="utf-8")))
@@ -163,18 +159,16 @@ def download(corpus: Corpus, datasets: Path | str | None = None) -> Path:
             try:
                 pooch.retrieve(corpus.download, None, processor=unzip, **place)
             except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-                raise OSError(
-                    f"{corpus.download} was not fetched ({type(error).__name__}: "
-                    f"{error}). Run the same again, or: {corpus.how_to_get}"
-                ) from error
+                fault = f"{corpus.download} was not fetched, {type(error).__name__}"
+                way = f"Run the same again, or: {corpus.how_to_get}"
+                raise OSError(f"{fault} ({error}). {way}") from error
             (Path(scratch) / "unpacked").rename(target)
     found = {clip.key: sha256_file(clip.path) for clip in find(corpus, target)[0]}
     odd = sorted({key for key, _ in found.items() ^ load_checksums(corpus).items()})
     if odd:
-        raise ValueError(
-            f"{target} is no original copy, {len(odd)} files are missing or altered "
-            f"({first_few(odd, 4)}). Move it away to fetch the original."
-        )
+        fault = f"{len(odd)} files are missing or altered ({first_few(odd, 4)})"
+        way = "Move it away to fetch the original."
+        raise ValueError(f"{target} is no original copy, {fault}. {way}")
     return target
 
 
@@ -200,10 +194,8 @@ def scan(corpus: Corpus, folder: Path | str) -> list[Clip]:
     if clips:
         return clips
     reason = f" ({problems[0].message})" if problems else ""
-    raise FileNotFoundError(
-        f"{corpus.title} belongs in {folder}, but no clip of it was found{reason}. "
-        f"{corpus.how_to_get}"
-    )
+    fault = f"{corpus.title} belongs in {folder}, but no clip of it was found{reason}."
+    raise FileNotFoundError(f"{fault} {corpus.how_to_get}")
 
 
 def official_order(corpus: Corpus, clips: Iterable[Clip]) -> list[Clip]:
@@ -221,8 +213,7 @@ def files_below(folder: Path, suffixes=AUDIO_SUFFIXES) -> Iterator[PurePosixPath
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
         relative = PurePosixPath(Path(parent).relative_to(folder).as_posix())
-        visible = [relative / name for name in sorted(files) if name[0] != "."]
-        for file in visible:
+        for file in (relative / name for name in sorted(files) if name[0] != "."):
             if file.suffix.lower() not in suffixes:
                 continue
             shown = str(file).encode("utf-8", "backslashreplace").decode("utf-8")
@@ -270,7 +261,7 @@ def _find_iemocap(corpus: Corpus, folder: Path) -> Iterator[Clip | Problem]:
     for file in files_below(folder, {".txt", *RELEASED_SUFFIXES}):
         if file.parent.name == "EmoEvaluation":
             text = (folder / file).read_text(encoding="utf-8", errors="replace")
-            for turn, code in _TURN.findall(text):
+            for turn, code in re.findall(corpus.naming["turn"], text):
                 turns.setdefault(turn, (code, file))
         elif "sentences" in file.parts and file.suffix != ".txt":
             audio.setdefault(file.stem, file)

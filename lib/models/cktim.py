@@ -77,10 +77,9 @@ def build_cktim(
             kernels = kernel_generator(outputs, omega, name)(positions)
             settings = (filters, convolution, kernel_gain, output_bias)
             return ContinuousConvolution(*settings, name=name)([signal, kernels])
-        halves = [
-            layers.Conv1D(filters, taps, padding="causal", dilation_rate=dilation)(half)
-            for half in ops.split(signal, 2, axis=-1)
-        ]
+        how = {"padding": "causal", "dilation_rate": dilation}
+        halves = ops.split(signal, 2, axis=-1)
+        halves = [layers.Conv1D(filters, taps, **how)(half) for half in halves]
         return layers.Concatenate(name=name)(halves)
 
     clip = keras.Input(input_shape, name="features")  # (batch, frames, c)

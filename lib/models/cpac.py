@@ -91,8 +91,7 @@ class Routing(layers.Layer):
 
     def __init__(self, capsules, routings, accumulate, **kwargs):
         super().__init__(**kwargs)
-        self.capsules = capsules
-        self.routings = routings
+        self.capsules, self.routings = capsules, routings
         self.accumulate = accumulate
 
     def call(self, inputs):

@@ -61,15 +61,11 @@ def build_light_sernet(
         paths.append(layers.AveragePooling2D(2, padding="same")(path))
     # (batch, frames / 2, coefficients / 2, 96 width)
     signal = layers.Concatenate(name="paths")(paths)
+    how = {"padding": "same", "use_bias": False}
+    how["kernel_regularizer"] = keras.regularizers.L2(l2) if l2 else None
     for number, (channels, pool) in enumerate(BLOCKS, start=1):
-        signal = layers.Conv2D(
-            max(1, round(channels * width)),
-            3 if pool else 1,
-            padding="same",
-            use_bias=False,
-            kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
-            name=f"block_{number}_convolution",
-        )(signal)
+        how["name"], size = f"block_{number}_convolution", 3 if pool else 1
+        signal = layers.Conv2D(max(1, round(channels * width)), size, **how)(signal)
         signal = layers.BatchNormalization(name=f"block_{number}_normalisation")(signal)
         signal = activate(signal, f"block_{number}_activation")
         if pool:
