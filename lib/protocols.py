@@ -7,7 +7,7 @@ for its own) and a seed to folds, under `@protocol`.
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import numpy as np
 import pandas as pd
