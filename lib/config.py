@@ -92,7 +92,7 @@ class Parameters(Training, Study, extra="forbid", frozen=True, strict=True):
     ignore_problems: bool = Field(False, description="go on although a check failed")
     verbose: int = Field(1, ge=0, le=2, description="0 silent, 1 bars, 2 plain lines")
     run_id: str = Field("", pattern=r"^[A-Za-z0-9_.-]*$", description="run to use")
-    study: str = Field("", pattern=r"^[\w-]*$", description="study to show in 05")
+    study: str = Field("", pattern=r"^[\w-]*$", description="study to show, by name")
     weights_dir: str = Field("", description="folder of official TIM-Net weights")
     weights_format: Literal["", "timnet_hdf5"] = Field("", description="their layout")
 

@@ -32,7 +32,7 @@ KERNEL = {
     "language": "python",
     "name": "python3",
 }
-# What 05 shows beside the run of 02: another system, another protocol, another seed.
+# What 05 and 08 show beside the run of 02: another system, protocol or seed.
 LOGISTIC = {"model": "logistic"}
 BESIDE = (LOGISTIC, LOGISTIC | {"protocol": "stratified"}, LOGISTIC | {"seed": 47})
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -84,7 +84,7 @@ def render(path: Path) -> None:
 
 
 def train_beside(parameters: dict[str, object]) -> None:
-    """Train DEMO with other parameters of 02, for 05 to have runs to compare."""
+    """Train DEMO with other parameters of 02, for others to have runs to compare."""
     notebook = REPOSITORY / "notebooks" / "02_train.ipynb"
     with tempfile.TemporaryDirectory() as folder:
         papermill.execute_notebook(
@@ -175,9 +175,10 @@ def main(names: Sequence[str]) -> int:
     for path in chosen:
         print(f"{path.name} ... ", end="", flush=True)
         try:
-            if path.name.startswith("05"):  # which shows runs, and a study
+            if path.name.startswith(("05", "08")):  # which show runs
                 for parameters in BESIDE:
                     train_beside(parameters)
+            if path.name.startswith("05"):  # and a study
                 batch.run(Study("demo", Workspace()))
             render(path)
         except (OSError, RuntimeError) as error:
