@@ -2,23 +2,25 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from lib import config, features, files, metrics, runs
-from lib.protocols import PROTOCOLS
+from lib.models import SYSTEMS
 
 PUBLISHED = files.REPOSITORY / "lib" / "data" / "published.csv"
 RECIPES = files.REPOSITORY / "notebooks" / "recipes"
-COLUMNS = (
-    "corpus protocol system first second difference low high reliable speakers "
-    "sign_flip_p smallest_p holm_p mcnemar_p only_first only_second note"
-).split()
+PLACE = ["corpus", "protocol"]
+SPAN = "seeds difference low high low_seeds high_seeds reliable speakers".split()
+COLUMNS = [*PLACE, "system", "reference", *SPAN, "p", "smallest_p", "holm_p", "note"]
+LEAKS = [*PLACE, "reference", "system", *SPAN, "clips", "reference_clips", "note"]
+# Splits that speakers do not decide; each trains on clips that others test.
+RANDOM = ("paper", "paper_best", "stratified", "holdout", "repeated_holdout")
 FACTS = ("protocol", "folds", "seed", "epochs")
 # What decides a result, besides features and options of the system.
 COMPARED = (*FACTS[:3], *config.TRAINING, "augmentation", "augmentation_options")
@@ -26,60 +28,104 @@ COMPARED = (*FACTS[:3], *config.TRAINING, "augmentation", "augmentation_options"
 OTHER_AUDIO = r"synthetic|ignored| clips$|warnings:.*(altered|encoding|extra|rate)"
 
 
-def within_protocols(results: Path, board: pd.DataFrame) -> pd.DataFrame:
-    """Compare the systems of every corpus and protocol, each with each.
+def with_reference(
+    results: Path, board: pd.DataFrame, reference: str = "", by: str = "system"
+) -> pd.DataFrame:
+    """Compare every system with a reference; a corpus and protocol is one Holm family.
 
-    A system is a configuration; its seeds are averaged. Where there is only one, its
-    seeds are compared with each other. `note` says why a pair could not be.
+    `by` is the column of the leaderboard that names systems, `reference` one of them;
+    without it, the baseline that scored best in a corpus and protocol. p is that of
+    the sign-flip test over speakers, and over random splits that of the corrected t
+    test. `note` says what cannot be said, and why.
     """
-    pairs = []
-    places = runs.newest(board).groupby(["corpus", "protocol"], sort=False)
-    for (corpus, protocol), part in places:
-        several = part["configuration"].nunique() > 1
-        by, name = ("configuration", "system") if several else ("run_id", "name")
-        groups = part.groupby(by, sort=False)
-        best_first = sorted(groups, key=lambda group: -group[1]["uar"].mean())
-        sides = [(group[name].iloc[0], group["run_id"]) for _, group in best_first]
-        pairs += [(corpus, protocol, "", *pair) for pair in combinations(sides, 2)]
-    return _compared(results, pairs)
+    rows, read = [], functools.cache(functools.partial(_predictions, Path(results)))
+    for place, part in runs.newest(board).groupby(PLACE, sort=False):
+        name = reference or _best_baseline(part, by)
+        for system, own in part.groupby(by, sort=False):
+            row = dict(zip(PLACE, place, strict=True))
+            row |= {"system": system, "reference": name}
+            if system != name:
+                found = _pair(read, own, part[part[by] == name])
+                rows.append(row | found | _tested(found, place[1]))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["p"] = table["p"].astype(float)
+    corrected = table.dropna(subset="p").groupby(PLACE)["p"].transform(metrics.holm)
+    return table.assign(holm_p=corrected)
 
 
 def across_protocols(results: Path, board: pd.DataFrame) -> pd.DataFrame:
-    """Compare what the same system scores under different protocols.
+    """Compare what the same system scores under different protocols, without tests.
 
     The same system has the same settings in everything but protocol, number of folds
-    and seed; the second side is the most honest protocol, first in a leaderboard.
+    and seed; the reference is the most honest protocol, first in a leaderboard. clips
+    and reference_clips train in a fold: where they differ, so does the training.
     """
-    pairs = []
+    rows, read = [], functools.cache(functools.partial(_predictions, Path(results)))
     for _, part in runs.newest(board).groupby("setup", sort=False):
-        sides = {name: g["run_id"] for name, g in part.groupby("protocol", sort=False)}
-        base, *others = sides
-        for name in others:
-            both = [(PROTOCOLS[side].label, sides[side]) for side in (name, base)]
-            place = (part["corpus"].iloc[0], f"{name} − {base}", part["system"].iloc[0])
-            pairs.append((*place, *both))
-    return _compared(results, pairs)
+        first, *others = part.groupby("protocol", sort=False)
+        for name, own in others:
+            row = {"corpus": part["corpus"].iloc[0], "system": part["system"].iloc[0]}
+            row |= {"protocol": name, "reference": first[0]}
+            rows.append(row | _pair(read, own, first[1]))
+    return pd.DataFrame(rows, columns=LEAKS)
 
 
-def _compared(results: Path, pairs: Sequence[tuple]) -> pd.DataFrame:
-    @functools.cache
-    def predictions(run_id: str) -> pd.DataFrame:
-        return runs.read_predictions(Path(results) / run_id / "predictions.csv")
+def _predictions(results: Path, run_id: str) -> tuple[pd.DataFrame, list[int]]:
+    """Return the predictions of a run, and how many clips trained in its folds."""
+    folds = runs.read_manifest(results / run_id / "run.json")["folds"]
+    table = runs.read_predictions(results / run_id / "predictions.csv")
+    return table, [fold["train"]["n"] for fold in folds]
 
-    rows = []
-    for corpus, protocol, system, *sides in pairs:
-        row = {"corpus": corpus, "protocol": protocol, "system": system, "note": ""}
-        for side, (name, ids) in zip(("first", "second"), sides, strict=True):
-            row[side] = name + (f" ({len(ids)} seeds)" if len(ids) > 1 else "")
-        try:
-            both = [[predictions(run_id) for run_id in ids] for _, ids in sides]
-            row |= metrics.compare_predictions(*both)
-        except (ValueError, FileNotFoundError) as error:
-            row["note"] = str(error)
-        rows.append(row)
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    tested = table["sign_flip_p"].dropna().astype(float)
-    return table.assign(holm_p=pd.Series(metrics.holm(tested), tested.index))
+
+def _best_baseline(part: pd.DataFrame, by: str) -> str:
+    fitted = part[[SYSTEMS[model].fit for model in part["model"]]]
+    return "" if fitted.empty else fitted.groupby(by)["uar"].mean().idxmax()
+
+
+def _pair(read: Callable, ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any]:
+    """Return the difference of two systems over the seeds that both have."""
+    sides = [
+        dict(zip(side["seed"], side["run_id"], strict=True)) for side in (ours, theirs)
+    ]
+    seeds = sorted(set(sides[0]).intersection(sides[1]))
+    if theirs.empty:
+        return {"note": "the reference has no finished run here"}
+    if not seeds:
+        return {"note": "no seed in common with the reference"}
+    try:
+        pairs = [[read(side[seed]) for seed in seeds] for side in sides]
+        tables = [[table for table, _ in side] for side in pairs]
+        found = metrics.compare_predictions(*tables)
+    except (ValueError, FileNotFoundError) as error:
+        return {"note": str(error)}
+    left = len(set(sides[0]).symmetric_difference(sides[1]))
+    note = f"{left} seeds of one side are left out" if left else ""
+    trained = [np.mean([clips for _, clips in side]) for side in pairs]
+    found |= dict(zip(("clips", "reference_clips"), trained, strict=True))
+    return found | {"difference": found["value"], "note": note, "tables": tables}
+
+
+def _tested(found: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+    """Return p and smallest_p of a pair, and a note if it can have none."""
+    if "tables" not in found:
+        return {}
+    least, p, notes = found["smallest_p"], found["sign_flip_p"], [found["note"]]
+    if protocol in RANDOM:
+        scores = [
+            [metrics.per_fold(t["y_true"], t["y_pred"], t["fold"]) for t in side]
+            for side in found["tables"]
+        ]
+        ours, theirs = map(pd.concat, scores)
+        ratio = theirs["n"].mean() / found["reference_clips"]
+        if same := np.array_equal(*(side[["fold", "n"]] for side in (ours, theirs))):
+            p = metrics.corrected_t(ours["uar"] - theirs["uar"], ratio)
+        least = np.nan
+        if np.isnan(p):
+            notes.append("no p: one split" if same else "no p: not the same folds")
+    elif np.isnan(p):
+        speakers = found["speakers"] or "unknown"
+        notes.append(f"no p: with {speakers} speakers none is below {least:.3f}")
+    return {"p": p, "smallest_p": least, "note": "; ".join(filter(None, notes))}
 
 
 def load_published() -> pd.DataFrame:
