@@ -16,9 +16,12 @@ from lib.models import SYSTEMS
 PUBLISHED = files.REPOSITORY / "lib" / "data" / "published.csv"
 RECIPES = files.REPOSITORY / "notebooks" / "recipes"
 PLACE = ["corpus", "protocol"]
-SPAN = "seeds difference low high low_seeds high_seeds reliable speakers".split()
-COLUMNS = [*PLACE, "system", "reference", *SPAN, "p", "smallest_p", "holm_p", "note"]
-LEAKS = [*PLACE, "reference", "system", *SPAN, "clips", "reference_clips", "note"]
+ENDS = ("low", "high", "low_seeds", "high_seeds")
+SCORED = ["seeds", "uar", *(f"uar_{end}" for end in ENDS), "parameters", "trainers"]
+PAIRED = ["matched", "difference", *ENDS, "reliable", "speakers"]
+COLUMNS = [*PLACE, "system", "reference", *SCORED, *PAIRED]
+COLUMNS += ["p", "smallest_p", "holm_p", "note"]
+LEAKS = [*PLACE, "reference", "system", *PAIRED, "clips", "reference_clips", "note"]
 # Splits that speakers do not decide; each trains on clips that others test.
 RANDOM = ("paper", "paper_best", "stratified", "holdout", "repeated_holdout")
 FACTS = ("protocol", "folds", "seed", "epochs")
@@ -28,29 +31,33 @@ COMPARED = (*FACTS[:3], *config.TRAINING, "augmentation", "augmentation_options"
 OTHER_AUDIO = r"synthetic|ignored| clips$|warnings:.*(altered|encoding|extra|rate)"
 
 
-def with_reference(
+def systems(
     results: Path, board: pd.DataFrame, reference: str = "", by: str = "system"
 ) -> pd.DataFrame:
-    """Compare every system with a reference; a corpus and protocol is one Holm family.
+    """Return a row for every system: its score over all seeds, and beside a reference.
 
     `by` is the column of the leaderboard that names systems, `reference` one of them;
-    without it, the baseline that scored best in a corpus and protocol. p is that of
-    the sign-flip test over speakers, and over random splits that of the corrected t
-    test. `note` says what cannot be said, and why.
+    without it, the baseline that scored best in a corpus and protocol. uar is the mean
+    over `seeds`, difference that over the `matched` ones, which both have; low_seeds
+    and high_seeds as `metrics.mean_score` has them. p is that of the sign-flip test
+    over speakers, and over random splits that of the corrected t test; holm_p corrects
+    it for all rows of a corpus and protocol. trainers is the number of speakers who
+    train in a fold; note says what there is not, and why.
     """
-    rows, read = [], functools.cache(functools.partial(_predictions, Path(results)))
+    rows, read = [], _reader(results)
     for place, part in runs.newest(board).groupby(PLACE, sort=False):
         name = reference or _best_baseline(part, by)
+        base = part[part[by] == name]
         for system, own in part.groupby(by, sort=False):
-            row = dict(zip(PLACE, place, strict=True))
+            row = dict(zip(PLACE, place, strict=True)) | {"note": ""}
             row |= {"system": system, "reference": name}
+            row |= _or_note(_score, read, own)
             if system != name:
-                found = _pair(read, own, part[part[by] == name])
-                rows.append(row | found | _tested(found, place[1]))
+                row |= _or_note(_pair, read, own, base, place[1])
+            rows.append(row)
     table = pd.DataFrame(rows, columns=COLUMNS)
-    table["p"] = table["p"].astype(float)
-    corrected = table.dropna(subset="p").groupby(PLACE)["p"].transform(metrics.holm)
-    return table.assign(holm_p=corrected)
+    given = table[table["p"].notna()]
+    return table.assign(holm_p=given.groupby(PLACE)["p"].transform(metrics.holm))
 
 
 def across_protocols(results: Path, board: pd.DataFrame) -> pd.DataFrame:
@@ -60,21 +67,34 @@ def across_protocols(results: Path, board: pd.DataFrame) -> pd.DataFrame:
     and seed; the reference is the most honest protocol, first in a leaderboard. clips
     and reference_clips train in a fold: where they differ, so does the training.
     """
-    rows, read = [], functools.cache(functools.partial(_predictions, Path(results)))
+    rows, read = [], _reader(results)
     for _, part in runs.newest(board).groupby("setup", sort=False):
-        first, *others = part.groupby("protocol", sort=False)
-        for name, own in others:
-            row = {"corpus": part["corpus"].iloc[0], "system": part["system"].iloc[0]}
-            row |= {"protocol": name, "reference": first[0]}
-            rows.append(row | _pair(read, own, first[1]))
+        (_, base), *others = part.groupby("configuration", sort=False)
+        honest = base["protocol"].iloc[0]
+        for _, own in others:
+            row = own.iloc[0][[*PLACE, "system"]].to_dict() | {"reference": honest}
+            if row["protocol"] != honest:
+                rows.append(row | _or_note(_pair, read, own, base))
     return pd.DataFrame(rows, columns=LEAKS)
 
 
-def _predictions(results: Path, run_id: str) -> tuple[pd.DataFrame, list[int]]:
-    """Return the predictions of a run, and how many clips trained in its folds."""
-    folds = runs.read_manifest(results / run_id / "run.json")["folds"]
-    table = runs.read_predictions(results / run_id / "predictions.csv")
-    return table, [fold["train"]["n"] for fold in folds]
+def _reader(results: Path) -> Callable[[str], tuple[pd.DataFrame, list[dict]]]:
+    """Return a function from a run id to the predictions and folds of the run."""
+
+    @functools.cache
+    def read(run_id: str) -> tuple[pd.DataFrame, list[dict]]:
+        folder = Path(results) / run_id
+        table = runs.read_predictions(folder / "predictions.csv")
+        return table, runs.read_manifest(folder / "run.json")["folds"]
+
+    return read
+
+
+def _or_note(function: Callable[..., dict], *given: Any) -> dict[str, Any]:
+    try:
+        return function(*given)
+    except (ValueError, FileNotFoundError) as error:
+        return {"note": str(error)}
 
 
 def _best_baseline(part: pd.DataFrame, by: str) -> str:
@@ -82,50 +102,46 @@ def _best_baseline(part: pd.DataFrame, by: str) -> str:
     return "" if fitted.empty else fitted.groupby(by)["uar"].mean().idxmax()
 
 
-def _pair(read: Callable, ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any]:
-    """Return the difference of two systems over the seeds that both have."""
-    sides = [
-        dict(zip(side["seed"], side["run_id"], strict=True)) for side in (ours, theirs)
-    ]
+def _score(read: Callable, own: pd.DataFrame) -> dict[str, Any]:
+    tables, folds = zip(*map(read, own["run_id"]), strict=True)
+    found = metrics.mean_score(tables)
+    told = {f"uar_{end}": found[end] for end in ENDS} | {"uar": found["value"]}
+    trainers = sorted({len(fold["train"]["speakers"]) for fold in sum(folds, [])})
+    told["trainers"] = " to ".join(map(str, {trainers[0]: 1, trainers[-1]: 1}))
+    return told | {"seeds": len(own), "parameters": own["parameters"].iloc[0]}
+
+
+def _pair(
+    read: Callable, own: pd.DataFrame, base: pd.DataFrame, protocol: str = ""
+) -> dict[str, Any]:
+    """Return the difference over the seeds that both have, tested for a protocol."""
+    sides = [side.set_index("seed")["run_id"].to_dict() for side in (own, base)]
     seeds = sorted(set(sides[0]).intersection(sides[1]))
-    if theirs.empty:
-        return {"note": "the reference has no finished run here"}
     if not seeds:
-        return {"note": "no seed in common with the reference"}
-    try:
-        pairs = [[read(side[seed]) for seed in seeds] for side in sides]
-        tables = [[table for table, _ in side] for side in pairs]
-        found = metrics.compare_predictions(*tables)
-    except (ValueError, FileNotFoundError) as error:
-        return {"note": str(error)}
-    left = len(set(sides[0]).symmetric_difference(sides[1]))
-    note = f"{left} seeds of one side are left out" if left else ""
-    trained = [np.mean([clips for _, clips in side]) for side in pairs]
-    found |= dict(zip(("clips", "reference_clips"), trained, strict=True))
-    return found | {"difference": found["value"], "note": note, "tables": tables}
-
-
-def _tested(found: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-    """Return p and smallest_p of a pair, and a note if it can have none."""
-    if "tables" not in found:
-        return {}
-    least, p, notes = found["smallest_p"], found["sign_flip_p"], [found["note"]]
+        raise ValueError("the reference has no finished run of the same seed here")
+    pairs = [[*zip(*(read(side[n]) for n in seeds), strict=True)] for side in sides]
+    (ours, folds), (theirs, base_folds) = pairs
+    found = metrics.compare_predictions(ours, theirs)
+    found |= {"matched": found.pop("seeds"), "difference": found["value"]}
+    for name, told in (("clips", folds), ("reference_clips", base_folds)):
+        found[name] = np.mean([fold["train"]["n"] for fold in sum(told, [])])
+    p, least, why = found["sign_flip_p"], found["smallest_p"], ""
     if protocol in RANDOM:
         scores = [
-            [metrics.per_fold(t["y_true"], t["y_pred"], t["fold"]) for t in side]
-            for side in found["tables"]
+            pd.concat(
+                metrics.per_fold(t["y_true"], t["y_pred"], t["fold"]) for t in side
+            )
+            for side in (ours, theirs)
         ]
-        ours, theirs = map(pd.concat, scores)
-        ratio = theirs["n"].mean() / found["reference_clips"]
-        if same := np.array_equal(*(side[["fold", "n"]] for side in (ours, theirs))):
-            p = metrics.corrected_t(ours["uar"] - theirs["uar"], ratio)
-        least = np.nan
-        if np.isnan(p):
-            notes.append("no p: one split" if same else "no p: not the same folds")
-    elif np.isnan(p):
-        speakers = found["speakers"] or "unknown"
-        notes.append(f"no p: with {speakers} speakers none is below {least:.3f}")
-    return {"p": p, "smallest_p": least, "note": "; ".join(filter(None, notes))}
+        p, least, why = np.nan, np.nan, "the folds differ"
+        if np.array_equal(*(table[["fold", "n"]] for table in scores)):
+            ratio = scores[0]["n"].mean() / found["reference_clips"]
+            p = metrics.corrected_t(scores[0]["uar"] - scores[1]["uar"], ratio)
+            why = "one split, or no spread over splits"
+    elif protocol:
+        why = f"with {found['speakers']} speakers it cannot be below {least:.3f}"
+    note = f"no p: {why}" if np.isnan(p) and why else ""
+    return found | {"p": p, "smallest_p": least, "note": note}
 
 
 def load_published() -> pd.DataFrame:
