@@ -2,23 +2,28 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from lib import config, features, files, metrics, runs
-from lib.protocols import PROTOCOLS
+from lib.models import SYSTEMS
 
 PUBLISHED = files.REPOSITORY / "lib" / "data" / "published.csv"
 RECIPES = files.REPOSITORY / "notebooks" / "recipes"
-COLUMNS = (
-    "corpus protocol system first second difference low high reliable speakers "
-    "sign_flip_p smallest_p holm_p mcnemar_p only_first only_second note"
-).split()
+PLACE = ["corpus", "protocol"]
+ENDS = ("low", "high", "low_seeds", "high_seeds")
+SCORED = ["seeds", "uar", *(f"uar_{end}" for end in ENDS), "parameters", "trainers"]
+PAIRED = ["matched", "difference", *ENDS, "reliable", "speakers"]
+COLUMNS = [*PLACE, "system", "reference", *SCORED, *PAIRED]
+COLUMNS += ["p", "smallest_p", "holm_p", "note"]
+LEAKS = [*PLACE, "reference", "system", *PAIRED, "clips", "reference_clips", "note"]
+# Splits that speakers do not decide; each trains on clips that others test.
+RANDOM = ("paper", "paper_best", "stratified", "holdout", "repeated_holdout")
 FACTS = ("protocol", "folds", "seed", "epochs")
 # What decides a result, besides features and options of the system.
 COMPARED = (*FACTS[:3], *config.TRAINING, "augmentation", "augmentation_options")
@@ -26,60 +31,117 @@ COMPARED = (*FACTS[:3], *config.TRAINING, "augmentation", "augmentation_options"
 OTHER_AUDIO = r"synthetic|ignored| clips$|warnings:.*(altered|encoding|extra|rate)"
 
 
-def within_protocols(results: Path, board: pd.DataFrame) -> pd.DataFrame:
-    """Compare the systems of every corpus and protocol, each with each.
+def systems(
+    results: Path, board: pd.DataFrame, reference: str = "", by: str = "system"
+) -> pd.DataFrame:
+    """Return a row for every system: its score over all seeds, and beside a reference.
 
-    A system is a configuration; its seeds are averaged. Where there is only one, its
-    seeds are compared with each other. `note` says why a pair could not be.
+    `by` is the column of the leaderboard that names systems, `reference` one of them;
+    without it, the baseline that scored best in a corpus and protocol. uar is the mean
+    over `seeds`, difference that over the `matched` ones, which both have; low_seeds
+    and high_seeds as `metrics.mean_score` has them. p is that of the sign-flip test
+    over speakers, and over random splits that of the corrected t test; holm_p corrects
+    it for all rows of a corpus and protocol. trainers is the number of speakers who
+    train in a fold; note says what there is not, and why.
     """
-    pairs = []
-    places = runs.newest(board).groupby(["corpus", "protocol"], sort=False)
-    for (corpus, protocol), part in places:
-        several = part["configuration"].nunique() > 1
-        by, name = ("configuration", "system") if several else ("run_id", "name")
-        groups = part.groupby(by, sort=False)
-        best_first = sorted(groups, key=lambda group: -group[1]["uar"].mean())
-        sides = [(group[name].iloc[0], group["run_id"]) for _, group in best_first]
-        pairs += [(corpus, protocol, "", *pair) for pair in combinations(sides, 2)]
-    return _compared(results, pairs)
+    rows, read = [], _reader(results)
+    for place, part in runs.newest(board).groupby(PLACE, sort=False):
+        name = reference or _best_baseline(part, by)
+        base = part[part[by] == name]
+        for system, own in part.groupby(by, sort=False):
+            row = dict(zip(PLACE, place, strict=True)) | {"note": ""}
+            row |= {"system": system, "reference": name}
+            row |= _or_note(_score, read, own)
+            if system != name:
+                row |= _or_note(_pair, read, own, base, place[1])
+            rows.append(row)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    given = table[table["p"].notna()]
+    return table.assign(holm_p=given.groupby(PLACE)["p"].transform(metrics.holm))
 
 
 def across_protocols(results: Path, board: pd.DataFrame) -> pd.DataFrame:
-    """Compare what the same system scores under different protocols.
+    """Compare what the same system scores under different protocols, without tests.
 
     The same system has the same settings in everything but protocol, number of folds
-    and seed; the second side is the most honest protocol, first in a leaderboard.
+    and seed; the reference is the most honest protocol, first in a leaderboard. clips
+    and reference_clips train in a fold: where they differ, so does the training.
     """
-    pairs = []
+    rows, read = [], _reader(results)
     for _, part in runs.newest(board).groupby("setup", sort=False):
-        sides = {name: g["run_id"] for name, g in part.groupby("protocol", sort=False)}
-        base, *others = sides
-        for name in others:
-            both = [(PROTOCOLS[side].label, sides[side]) for side in (name, base)]
-            place = (part["corpus"].iloc[0], f"{name} − {base}", part["system"].iloc[0])
-            pairs.append((*place, *both))
-    return _compared(results, pairs)
+        (_, base), *others = part.groupby("configuration", sort=False)
+        honest = base["protocol"].iloc[0]
+        for _, own in others:
+            row = own.iloc[0][[*PLACE, "system"]].to_dict() | {"reference": honest}
+            if row["protocol"] != honest:
+                rows.append(row | _or_note(_pair, read, own, base))
+    return pd.DataFrame(rows, columns=LEAKS)
 
 
-def _compared(results: Path, pairs: Sequence[tuple]) -> pd.DataFrame:
+def _reader(results: Path) -> Callable[[str], tuple[pd.DataFrame, list[dict]]]:
+    """Return a function from a run id to the predictions and folds of the run."""
+
     @functools.cache
-    def predictions(run_id: str) -> pd.DataFrame:
-        return runs.read_predictions(Path(results) / run_id / "predictions.csv")
+    def read(run_id: str) -> tuple[pd.DataFrame, list[dict]]:
+        folder = Path(results) / run_id
+        table = runs.read_predictions(folder / "predictions.csv")
+        return table, runs.read_manifest(folder / "run.json")["folds"]
 
-    rows = []
-    for corpus, protocol, system, *sides in pairs:
-        row = {"corpus": corpus, "protocol": protocol, "system": system, "note": ""}
-        for side, (name, ids) in zip(("first", "second"), sides, strict=True):
-            row[side] = name + (f" ({len(ids)} seeds)" if len(ids) > 1 else "")
-        try:
-            both = [[predictions(run_id) for run_id in ids] for _, ids in sides]
-            row |= metrics.compare_predictions(*both)
-        except (ValueError, FileNotFoundError) as error:
-            row["note"] = str(error)
-        rows.append(row)
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    tested = table["sign_flip_p"].dropna().astype(float)
-    return table.assign(holm_p=pd.Series(metrics.holm(tested), tested.index))
+    return read
+
+
+def _or_note(function: Callable[..., dict], *given: Any) -> dict[str, Any]:
+    try:
+        return function(*given)
+    except (ValueError, FileNotFoundError) as error:
+        return {"note": str(error)}
+
+
+def _best_baseline(part: pd.DataFrame, by: str) -> str:
+    fitted = part[[SYSTEMS[model].fit for model in part["model"]]]
+    return "" if fitted.empty else fitted.groupby(by)["uar"].mean().idxmax()
+
+
+def _score(read: Callable, own: pd.DataFrame) -> dict[str, Any]:
+    tables, folds = zip(*map(read, own["run_id"]), strict=True)
+    found = metrics.mean_score(tables)
+    told = {f"uar_{end}": found[end] for end in ENDS} | {"uar": found["value"]}
+    trainers = sorted({len(fold["train"]["speakers"]) for fold in sum(folds, [])})
+    told["trainers"] = " to ".join(map(str, {trainers[0]: 1, trainers[-1]: 1}))
+    return told | {"seeds": len(own), "parameters": own["parameters"].iloc[0]}
+
+
+def _pair(
+    read: Callable, own: pd.DataFrame, base: pd.DataFrame, protocol: str = ""
+) -> dict[str, Any]:
+    """Return the difference over the seeds that both have, tested for a protocol."""
+    sides = [side.set_index("seed")["run_id"].to_dict() for side in (own, base)]
+    seeds = sorted(set(sides[0]).intersection(sides[1]))
+    if not seeds:
+        raise ValueError("the reference has no finished run of the same seed here")
+    pairs = [[*zip(*(read(side[n]) for n in seeds), strict=True)] for side in sides]
+    (ours, folds), (theirs, base_folds) = pairs
+    found = metrics.compare_predictions(ours, theirs)
+    found |= {"matched": found.pop("seeds"), "difference": found["value"]}
+    for name, told in (("clips", folds), ("reference_clips", base_folds)):
+        found[name] = np.mean([fold["train"]["n"] for fold in sum(told, [])])
+    p, least, why = found["sign_flip_p"], found["smallest_p"], ""
+    if protocol in RANDOM:
+        scores = [
+            pd.concat(
+                metrics.per_fold(t["y_true"], t["y_pred"], t["fold"]) for t in side
+            )
+            for side in (ours, theirs)
+        ]
+        p, least, why = np.nan, np.nan, "the folds differ"
+        if np.array_equal(*(table[["fold", "n"]] for table in scores)):
+            ratio = scores[0]["n"].mean() / found["reference_clips"]
+            p = metrics.corrected_t(scores[0]["uar"] - scores[1]["uar"], ratio)
+            why = "one split, or no spread over splits"
+    elif protocol:
+        why = f"with {found['speakers']} speakers it cannot be below {least:.3f}"
+    note = f"no p: {why}" if np.isnan(p) and why else ""
+    return found | {"p": p, "smallest_p": least, "note": note}
 
 
 def load_published() -> pd.DataFrame:

@@ -1,7 +1,5 @@
 """Comparisons of runs, published numbers beside ours, and what figures draw of them."""
 
-import itertools
-
 import numpy as np
 import pytest
 import yaml
@@ -11,7 +9,7 @@ from test_runs import make_manifest, problem, write_run
 
 from lib import compare, config, features, metrics, planning, runs
 
-SPEAKERS = ("s1", "s2", "s3")
+SPEAKERS = ("s1", "s2", "s3", "s4", "s5", "s6")
 CLIPS = 24
 
 
@@ -22,7 +20,7 @@ def answers(right, seed=0):
     y_pred = np.where(order < right, y_true, 1 - y_true)
     return runs.predictions_table(
         file=np.array([f"{row:02d}.wav" for row in range(CLIPS)]),
-        speaker=np.repeat(SPEAKERS, CLIPS // 3),
+        speaker=np.repeat(SPEAKERS, CLIPS // len(SPEAKERS)),
         sex=np.full(CLIPS, ""),
         fold=np.repeat([1, 2], CLIPS // 2),
         y_true=y_true,
@@ -38,57 +36,102 @@ def uar(frame):
 def board(results, frames):
     """Write runs with their predictions; return the leaderboard."""
     for run_id, (frame, own) in frames.items():
+        own = {"train": {"n": 36, "speakers": ["01", "02"]}} | own
         write_run(results, run_id, uar=uar(frame), **own)
         runs.write_predictions(results / run_id / "predictions.csv", frame)
     return runs.leaderboard(runs.load_runs(results))
 
 
-def test_systems_are_compared_and_their_seeds_averaged(tmp_path):
-    good = [answers(20, seed=1), answers(18, seed=2)]
-    bad = [answers(10, seed=3), answers(2, seed=4)]
-    frames = {
-        f"good{seed}": (good[seed], {"seed": seed, "epochs": 9}) for seed in (0, 1)
+def test_systems_are_compared_with_a_named_one_over_the_seeds_that_both_have(tmp_path):
+    good = [answers(right, seed) for seed, right in enumerate((22, 20, 21))]
+    bad = [answers(12, seed=3), answers(8, seed=4)]
+    frames = {f"good{n}": (good[n], {"seed": n, "epochs": 9}) for n in range(3)}
+    frames |= {f"bad{n}": (bad[n], {"seed": n}) for n in range(2)}
+    frames |= {"worst": (answers(2, seed=5), {"seed": 1, "epochs": 1})}
+    elsewhere = {"corpus": "SAVEE", "seed": 0}
+    frames |= {
+        "there": (good[0], elsewhere),
+        "base": (bad[0], elsewhere | {"epochs": 2}),
     }
-    frames |= {"bad": (bad[0], {}), "worst": (bad[1], {"epochs": 1})}
-    frames |= {"elsewhere": (bad[1], {"corpus": "SAVEE"})}  # nothing to compare it with
-    found = compare.within_protocols(tmp_path, board(tmp_path, frames))
-    names = ["timnet, epochs 9 (2 seeds)", "timnet, epochs 500", "timnet, epochs 1"]
-    pairs = list(zip(found["first"], found["second"], strict=True))
-    assert pairs == list(itertools.combinations(names, 2))
-    row = found.iloc[0]
-    expected = np.mean([uar(frame) for frame in good]) - uar(bad[0])
-    assert row["difference"] == pytest.approx(expected) and row["difference"] > 0
-    assert row["low"] <= row["difference"] <= row["high"] and not row["reliable"]
-    assert row["speakers"] == 3 and row["smallest_p"] == 2 / 2**3
-    assert np.isnan(row["mcnemar_p"]) and not np.isnan(found["mcnemar_p"].iloc[2])
-    assert found["holm_p"].tolist() == metrics.holm(found["sign_flip_p"]).tolist()
+    table = board(tmp_path, frames)
+    table["variant"] = table["system"].replace(
+        {"timnet, epochs 500": "usual", "timnet, epochs 2": "usual"}
+    )
+    table.loc[table["run_id"] == "there", "variant"] = "new"
+    found = compare.systems(tmp_path, table, "usual", by="variant")
+    found = found.set_index(["corpus", "system"])
+    row = found.loc[("EMODB", "timnet, epochs 9")]
+    both = np.mean([uar(good[n]) - uar(bad[n]) for n in range(2)])
+    assert row["uar"] == pytest.approx(np.mean([*map(uar, good)]))
+    assert row["difference"] == pytest.approx(both)
+    assert (row["seeds"], row["matched"], row["speakers"]) == (3, 2, 6)
+    assert row["low_seeds"] < row["low"] < both < row["high"] < row["high_seeds"]
+    assert row["uar_low"] < row["uar"] < row["uar_high"] and row["trainers"] == "2"
+    assert row["smallest_p"] == 2 / 2**6
+    # The reference has a score and no p; two rows of one family, one of the other.
+    p = found.loc["EMODB", "p"]
+    assert p.isna().tolist() == [name == "usual" for name in p.index]
+    given = p.dropna()
+    assert found.loc["EMODB", "holm_p"][given.index].tolist() == pytest.approx(
+        metrics.holm(given).tolist()
+    )
+    other = found.loc[("SAVEE", "new")]
+    assert other["holm_p"] == other["p"] and other["reference"] == "usual"
 
 
-def test_seeds_of_the_only_system_are_compared_with_each_other(tmp_path):
-    frames = {"1": answers(20, seed=1), "2": answers(12, seed=2)}
-    given = {name: (frame, {"seed": int(name)}) for name, frame in frames.items()}
-    given["copy"] = (frames["2"], {"seed": 2, "finished": "2020-01-01T00:00:00+00:00"})
-    found = compare.within_protocols(tmp_path, board(tmp_path, given))
-    (row,) = found.to_dict("records")
-    assert (row["first"], row["second"]) == ("timnet, seed 1", "timnet, seed 2 (2)")
-    right = [frame.eval("y_true == y_pred") for frame in frames.values()]
-    assert row["only_first"] == np.sum(right[0] & ~right[1])
-    assert row["only_second"] == np.sum(~right[0] & right[1])
+def test_random_splits_are_tested_by_the_corrected_t_of_all_folds(tmp_path):
+    sides = {"logistic": (12, 14), "svm": (13, 8), "timnet": (20, 22)}
+    frames, gains = {}, []
+    for model, rights in sides.items():
+        for seed, right in enumerate(rights):
+            own = {"model": model, "protocol": "paper", "seed": seed}
+            frames[f"{model}{seed}"] = answers(right, seed), own
+    for seed in range(2):
+        ours, theirs = (frames[f"{name}{seed}"][0] for name in ("timnet", "logistic"))
+        for fold in (1, 2):
+            gains.append(
+                uar(ours[ours["fold"] == fold]) - uar(theirs[theirs["fold"] == fold])
+            )
+    found = compare.systems(tmp_path, board(tmp_path, frames)).set_index("system")
+    # Of the baselines logistic regression is the best one. 12 clips test, 36 train.
+    assert set(found["reference"]) == {"logistic"}
+    row = found.loc["timnet"]
+    assert row["p"] == pytest.approx(metrics.corrected_t(gains, 12 / 36))
+    assert np.isnan(row["smallest_p"]) and row["note"] == ""
 
 
 def test_what_cannot_be_compared_says_why(tmp_path):
-    frames = {"one": (answers(12), {"epochs": 1}), "gone": (answers(12), {"epochs": 3})}
-    frames["two"] = (answers(12).iloc[1:], {"epochs": 2})
+    one = answers(12)
+    few = one.assign(speaker=one["speaker"].replace({"s5": "s1", "s6": "s2"}))
+    frames = {"usual": (one, {}), "gone": (one, {"epochs": 3})}
+    frames |= {
+        "less": (one.iloc[1:], {"epochs": 2}),
+        "seed": (one, {"epochs": 4, "seed": 1}),
+    }
+    for name, frame, epochs in (("a", few, 1), ("b", few, 2)):
+        frames[name] = frame, {"corpus": "SAVEE", "epochs": epochs}
+        single = {"protocol": "holdout", "epochs": epochs}
+        frames[f"{name}-split"] = frame.assign(fold=1), single
     table = board(tmp_path, frames)
     (tmp_path / "gone" / "predictions.csv").unlink()
-    found = compare.within_protocols(tmp_path, table)
-    assert len(found) == 3 and found[["difference", "holm_p"]].isna().all(axis=None)
-    assert found["note"].str.contains("no predictions at").sum() == 2
-    assert found["note"].str.contains("tested by one system only").sum() == 1
-    alone = table[table["run_id"] == "one"]
-    for function in (compare.within_protocols, compare.across_protocols):
-        found = function(tmp_path, alone)
-        assert found.empty and "holm_p" in found
+    found = compare.systems(tmp_path, table, "timnet, epochs 500").set_index("system")
+    reasons = {
+        "epochs 3": "no predictions at",
+        "epochs 4": "no finished run of the same",
+    }
+    for name, reason in reasons.items():
+        assert reason in found.loc[f"timnet, {name}", "note"]
+    table = table.assign(variant=table["run_id"].str.replace("-split", ""))
+    found = compare.systems(
+        tmp_path, table[table["variant"].isin(["a", "b"])], "a", "variant"
+    )
+    notes = found[found["system"] == "b"].set_index("protocol")["note"]
+    assert notes["speaker"] == "no p: with 4 speakers it cannot be below 0.125"
+    assert notes["holdout"] == "no p: one split, or no spread over splits"
+    assert found["difference"].notna().sum() == 2 and found["holm_p"].isna().all()
+    alone = table[table["run_id"] == "usual"]
+    assert compare.systems(tmp_path, alone)["note"].str.contains("the same seed").all()
+    assert compare.across_protocols(tmp_path, alone).empty
 
 
 def test_a_leak_is_worth_the_difference_to_the_most_honest_protocol(tmp_path):
@@ -97,18 +140,21 @@ def test_a_leak_is_worth_the_difference_to_the_most_honest_protocol(tmp_path):
         name: (frame, {"protocol": name, "seed": 3 + len(name), "folds": len(name)})
         for name, frame in frames.items()
     }
+    given = {name: (frame, own | {"seed": 3}) for name, (frame, own) in given.items()}
+    more = {"train": {"n": 48, "speakers": ["01"]}}
+    given["paper"] = (frames["paper"], given["paper"][1] | more)
     given["other"] = (answers(4), {"protocol": "paper", "batch_size": 8})
     given["features"] = (answers(4), {"protocol": "holdout", "features": "x"})
     found = compare.across_protocols(tmp_path, board(tmp_path, given))
     found = found.set_index("protocol")
-    assert set(found.index) == {"paper − speaker", "text − speaker"}
-    for protocol in ("paper", "text"):
-        row = found.loc[f"{protocol} − speaker"]
+    assert set(found.index) == {"paper", "text"} and "p" not in found
+    for protocol, clips in (("paper", 48), ("text", 36)):
+        row = found.loc[protocol]
         expected = uar(frames[protocol]) - uar(frames["speaker"])
         assert row["difference"] == pytest.approx(expected)
-        assert "batch size 64" in row["system"] and row["second"] == "unseen speakers"
-    label = "unseen sentences (speakers shared)"
-    assert found.loc["text − speaker", "first"] == label
+        assert (row["reference"], row["matched"]) == ("speaker", 1)
+        assert (row["clips"], row["reference_clips"]) == (clips, 36)
+        assert "batch size 64" in row["system"]
 
 
 # --- our runs beside published numbers ------------------------------------------------

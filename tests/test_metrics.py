@@ -61,56 +61,147 @@ def test_bad_input_is_refused(call, message):
         call()
 
 
-def simulated(rng):
-    """A corpus of UAR 0.6, and a second system that is right on a tenth more."""
-    understood = np.repeat(rng.beta(6, 4, 9), 40)
-    y_true = np.tile(np.arange(4), 90)
-    wrong = (y_true + rng.integers(1, 4, 360)) % 4
-    right = rng.random(360) < understood
-    more = right | (rng.random(360) < 0.1)
-    first, second = (np.where(hit, y_true, wrong) for hit in (right, more))
-    return y_true, first, second, np.repeat([*"abcdefghi"], 40)
+def corpus_of(rng, speakers, seeds=3):
+    """A new corpus of UAR 0.6, tested by systems of a few seeds, and better ones.
+
+    The better ones are right on a tenth of what the others are wrong on.
+    """
+    understood = np.repeat(rng.beta(6, 4, speakers), 20)
+    y_true, speaker = (
+        np.tile(np.arange(4), 5 * speakers),
+        np.arange(20 * speakers) // 20,
+    )
+    sides = [], []
+    for luck in rng.normal(0, 0.04, seeds):
+        wrong = (y_true + rng.integers(1, 4, len(y_true))) % 4
+        right = rng.random(len(y_true)) < understood + luck
+        better = right | (rng.random(len(right)) < 0.1)
+        for side, hit in zip(sides, (right, better), strict=True):
+            said = np.where(hit, y_true, wrong)
+            columns = {"y_true": y_true, "y_pred": said, "speaker": speaker}
+            side.append(pd.DataFrame(columns).assign(file=range(len(y_true))))
+    return sides
 
 
-@pytest.mark.parametrize("what", ["uar", "macro_f1", "difference"])
-def test_the_interval_covers_the_truth_in_new_corpora(what):
-    paired, rng = what == "difference", np.random.default_rng(1)
-    truth = 0.1 * 0.4 if paired else 0.6  # a tenth of the 40 % that were wrong
-    lows, highs, values = np.zeros((3, 200))
-    for turn in range(200):
-        y_true, first, second, speaker = simulated(rng)
-        if paired:
-            sides = [[as_frame(y_true, said, speaker)] for said in (second, first)]
-            found = metrics.compare_predictions(*sides, draws=400)
-        else:
-            span = metrics.interval(y_true, first, speaker, metric=what, draws=400)
-            found = metrics.scores(y_true, first) | span._asdict()
-        lows[turn], highs[turn] = found["low"], found["high"]
-        values[turn] = found[what]
-    covered = np.mean((lows <= truth) & (truth <= highs))
-    assert covered >= 0.95 - 2 * np.sqrt(0.95 * 0.05 / 200)
-    # Of what the values of new corpora spread. A redraw of clips within redrawn
-    # speakers counts the spread within speakers twice, and that is all of a pair's.
-    width = np.mean(highs - lows) / (2 * 1.96 * np.std(values))
-    assert 0.85 < width < (2.0 if paired else 1.3)
+@pytest.mark.parametrize("speakers", [6, 12])
+def test_the_intervals_cover_the_truth_in_new_corpora(speakers):
+    rng, turns, found = np.random.default_rng(speakers), 200, []
+    for _ in range(turns):
+        usual, better = corpus_of(rng, speakers)
+        single = metrics.compare_predictions(better[:1], usual[:1])
+        of_one = {"difference": (single, "", 0.04)}
+        for metric in ("uar", "macro_f1"):
+            # Of the first seed, whose luck the truth includes; and of any seeds.
+            of_one[metric] = metrics.mean_score(usual, metric), "_seeds", 0.6
+        for name, (one, end, truth) in of_one.items():
+            low, high = one[f"low{end}"], one[f"high{end}"]
+            found.append(
+                (name, low <= truth <= high, one["value"], one["high"] - one["low"])
+            )
+    table = pd.DataFrame(found, columns=["name", "covered", "value", "width"])
+    groups = table.groupby("name")
+    assert (groups["covered"].mean() - 0.95).abs().max() < 0.045  # of 200
+    # As wide as the values of new corpora spread, with so few degrees of freedom.
+    width = groups["width"].mean() / groups["value"].std() / 2
+    wanted = stats.t.ppf(0.975, speakers - 1)
+    assert width["difference"] == pytest.approx(wanted, rel=0.15)
 
 
-def test_unlike_speakers_widen_the_interval_and_unknown_ones_are_said():
+def test_intervals_of_equal_speakers_are_those_of_student_and_welch():
+    # With as many clips of each class the pooled UAR is the mean of the speakers'. The
+    # variances of speakers and of seeds add up as those of Welch's two samples.
+    usual, better = corpus_of(np.random.default_rng(0), 7)
+    uars = [
+        np.array(
+            [
+                [
+                    sk.balanced_accuracy_score(part["y_true"], part["y_pred"])
+                    for _, part in table.groupby("speaker")
+                ]
+                for table in side
+            ]
+        )
+        for side in (usual, better)
+    ]
+    difference = metrics.compare_predictions(better, usual)
+    for values, found in (
+        (uars[0], metrics.mean_score(usual)),
+        (uars[1] - uars[0], difference),
+    ):
+        assert found["value"] == pytest.approx(values.mean())
+        student = stats.ttest_1samp(values.mean(axis=0), 0).confidence_interval()
+        assert (found["low"], found["high"]) == pytest.approx(
+            (student.low, student.high)
+        )
+        of_seeds = values.mean(axis=1)
+        welch = stats.ttest_ind(values.mean(axis=0), of_seeds, equal_var=False)
+        low, high = welch.confidence_interval()
+        assert found["high_seeds"] - found["low_seeds"] == pytest.approx(high - low)
+        assert found["seeds"] == 3 and found["clusters"] == 7
+
+
+def lacking(seed=0):
+    """Speakers of unlike size, some without a class; two systems, two seeds each."""
+    rng = np.random.default_rng(seed)
+    y_true, _, speaker = predicted(speakers=6)
+    kept = ~((y_true < 2) & np.isin(speaker, ["s1", "s4"]))
+    y_true, speaker = y_true[kept], speaker[kept]
+    hits = rng.random((2, 2, len(y_true))) < np.array([0.5, 0.6])[:, None, None]
+    return [
+        [
+            as_frame(y_true, np.where(hit, y_true, (y_true + 1) % 5), speaker)
+            for hit in side
+        ]
+        for side in hits
+    ]
+
+
+def uar(table):
+    return sk.balanced_accuracy_score(table["y_true"], table["y_pred"])
+
+
+def test_the_interval_leaves_speakers_out_of_the_pooled_score():
+    first, second = lacking()
+    without = []
+    for name in first[0]["speaker"].unique():
+        kept = [[t[t["speaker"] != name] for t in side] for side in (first, second)]
+        without.append([np.mean([*map(uar, side)]) for side in kept])
+    ours, theirs = np.array(without).T
+    expected = (
+        (ours, metrics.mean_score(first)),
+        (ours - theirs, metrics.compare_predictions(first, second)),
+    )
+    for values, found in expected:
+        half = stats.t.ppf(0.975, 5) * np.sqrt(
+            5 / 6 * np.sum((values - values.mean()) ** 2)
+        )
+        assert found["high"] - found["low"] == pytest.approx(2 * half)
+
+
+def test_what_an_interval_rests_on_is_said():
     y_true = np.tile([0, 1], 200)
     speaker = np.repeat([f"s{index}" for index in range(10)], 40)
     y_pred = np.where(speaker < "s5", 1 - y_true, y_true)
     clustered = metrics.interval(y_true, y_pred, speaker)
     plain = metrics.interval(y_true, y_pred, np.where(speaker == "s0", "", speaker))
-    # WAR of 10 speakers who are 0 or 1: sd sqrt(0.25/10); of 400 rows sqrt(0.25/400).
-    width = 2 * 1.96 * np.sqrt(0.25 / 10)
-    assert clustered.high - clustered.low == pytest.approx(width, abs=0.1)
-    assert plain.high - plain.low == pytest.approx(width / np.sqrt(40), abs=0.01)
+    # UAR of 10 speakers who are 0 or 1: sd sqrt(0.25/9); of 400 rows sqrt(0.25/399).
+    half = stats.t.ppf(0.975, 9) * np.sqrt(0.25 / 9)
+    assert clustered.high - clustered.low == pytest.approx(2 * half)
+    wide = stats.t.ppf(0.975, 399) * np.sqrt(0.25 / 399)
+    assert plain.high - plain.low == pytest.approx(2 * wide, rel=0.01)
     assert (plain.unit, plain.clusters, plain.reliable) == ("utterance", 400, False)
     assert "speakers unknown" in plain.note and "indicative" not in clustered.note
     few = metrics.interval(*predicted(speakers=7))
     assert (few.clusters, few.reliable) == (7, False) and "too few" in few.note
-    found = [metrics.interval(*predicted(speakers=8), seed=seed) for seed in (3, 3, 4)]
-    assert found[0].reliable and found[0] == found[1] != found[2]
+    y_true, y_pred, speaker = predicted(speakers=8)
+    assert metrics.interval(y_true, y_pred, speaker).reliable
+    alone = metrics.interval(
+        np.where((y_true == 0) & (speaker != "s1"), 1, y_true), y_pred, speaker
+    )
+    assert not alone.reliable and "one speaker only" in alone.note
+    # Of one speaker nothing follows for others.
+    one = metrics.interval(y_true, y_pred, np.full(len(y_true), "s"))
+    assert (one.low, one.high, one.reliable) == (0, 1, False)
 
 
 def test_a_run_is_summed_up_pooled_and_per_fold():
@@ -153,61 +244,93 @@ def test_sign_flip_of_many_speakers_draws_patterns_and_adds_the_observed():
     assert never == pytest.approx(1 / (1 + metrics.RANDOM_FLIPS), rel=1e-9)
 
 
-def test_a_paired_test_of_a_hand_worked_example():
-    #                  a: classes 0, 0, 1, 1   b: classes 0, 1, 1
-    y_true, speaker = np.array([0, 0, 1, 1, 0, 1, 1]), list("aaaabbb")
-    right = np.array([[1, 1, 1, 0, 0, 1, 1], [1, 0, 0, 0, 1, 1, 0]])
-    first, second = (np.where(hit, y_true, 1 - y_true) for hit in right)
-    sides = [[as_frame(y_true, said, speaker)] for said in (first, second)]
-    found = metrics.compare_predictions(*sides)
-    # Pooled: class 0 from 2/3 to 2/3, class 1 from 1/4 to 3/4.
-    assert found["difference"] == pytest.approx(0.25) and found["speakers"] == 2
-    assert (found["only_first"], found["only_second"]) == (3, 1)
-    # Two-sided binomial of 3 in 4: 2 (4 + 1) / 16.
-    assert found["mcnemar_p"] == pytest.approx(10 / 16)
-    # a: class 0 from 1/2 to 1, class 1 from 0 to 1/2; b: -1 and +1/2.
-    assert found["sign_flip_p"] == pytest.approx(sign_patterns([0.5, -0.25]))
-    assert found["smallest_p"] == 2 / 2**2 and not found["reliable"]
-    unknown = [[frame.assign(speaker="")] for (frame,) in sides]
+def test_signs_are_flipped_by_exchanging_the_answers_of_speakers():
+    for seed in range(4):
+        first, second = lacking(seed)
+        found = metrics.compare_predictions(first, second)
+        differences = []
+        for pattern in itertools.product((False, True), repeat=6):
+            total = 0
+            for one, other in zip(first, second, strict=True):
+                names, code = np.unique(one["speaker"], return_inverse=True)
+                turned, y_true = np.array(pattern)[code], one["y_true"].to_numpy()
+                said = np.where(turned, other["y_pred"], one["y_pred"])
+                back = np.where(turned, one["y_pred"], other["y_pred"])
+                gain = (said == y_true).astype(int) - (back == y_true)
+                total += np.mean([gain[y_true == label].mean() for label in range(5)])
+            differences.append(total / 2)
+        assert found["value"] == pytest.approx(differences[0])
+        further = np.abs(differences) >= abs(differences[0]) - 1e-12
+        assert found["sign_flip_p"] == pytest.approx(further.mean())
+        assert found["smallest_p"] == 2 / 2**6 and found["speakers"] == len(names)
+
+
+@pytest.mark.parametrize(("speakers", "least"), [(4, 0.125), (5, 0.0625), (6, 0.03125)])
+def test_too_few_speakers_have_no_p(speakers, least):
+    y_true, y_pred, speaker = predicted(speakers)
+    sides = [as_frame(y_true, told, speaker) for told in (y_true, y_pred)]
+    found = metrics.compare_predictions(sides[:1], sides[1:])
+    assert found["smallest_p"] == least
+    # All speakers have the same sign: the p is the smallest.
+    assert found["sign_flip_p"] == pytest.approx(
+        least if least < 0.05 else np.nan, nan_ok=True
+    )
+    unknown = [[side.assign(speaker="")] for side in sides]
     found = metrics.compare_predictions(*unknown)
     assert np.isnan(found["sign_flip_p"]) and found["speakers"] == 0
 
 
-@pytest.mark.parametrize("seeds", [(1, 1), (3, 2)])
+def test_the_corrected_t_test_is_that_of_its_formula_and_holds_its_level():
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.5, 1, 10)
+    assert metrics.corrected_t(values, 0) == pytest.approx(
+        stats.ttest_1samp(values, 0).pvalue
+    )
+    # A variance of (1/n + 1/4) in place of 1/n, of ten splits of 80/20.
+    t = stats.ttest_1samp(values, 0).statistic / np.sqrt(1 + 10 / 4)
+    assert metrics.corrected_t(values, 1 / 4) == pytest.approx(
+        2 * stats.t.sf(abs(t), 9)
+    )
+    # Scores of splits that share most of their clips: a common part, and an own one.
+    shared = np.sqrt(0.2) * rng.normal(size=(2000, 1)) + np.sqrt(0.8) * rng.normal(
+        size=(2000, 10)
+    )
+    corrected, plain = np.mean(
+        [
+            [metrics.corrected_t(row, ratio) < 0.05 for ratio in (1 / 4, 0)]
+            for row in shared
+        ],
+        axis=0,
+    )
+    assert corrected == pytest.approx(0.05, abs=0.01) and plain > 0.2
+    assert np.isnan(metrics.corrected_t([0.5], 0.1))
+    assert np.isnan(metrics.corrected_t([0.5, 0.5], 0.1))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
 def test_predictions_are_matched_by_file_and_seeds_averaged(seeds):
     one, rng = as_frame(*predicted()), np.random.default_rng(1)
-    sides, means = ([], []), []
-    for side, count in zip(sides, seeds, strict=True):
-        for _ in range(count):
-            said = one.assign(y_pred=rng.permutation(one["y_pred"]))
-            side.append(said.sample(frac=1, random_state=rng))
-        scores = [metrics.scores(said["y_true"], said["y_pred"]) for said in side]
-        means.append(np.mean([score["uar"] for score in scores]))
+    sides = ([], [])
+    for seed in range(seeds):
+        tested = one.sample(frac=0.5, random_state=seed)  # a hold-out of this seed
+        for side in sides:
+            side.append(tested.assign(y_pred=rng.permutation(tested["y_pred"])))
+    means = [np.mean([*map(uar, side)]) for side in sides]
+    sides[1][0] = sides[1][0].sample(frac=1, random_state=rng)
     found = metrics.compare_predictions(*sides)
-    assert found["difference"] == pytest.approx(means[0] - means[1])
-    assert np.isnan(found["mcnemar_p"]) == (seeds != (1, 1))
+    assert found["value"] == pytest.approx(means[0] - means[1])
     for changed, message in (
         (one.iloc[1:], "1 clips were tested by one system only"),
-        (pd.concat([one, one]), "some twice"),
+        (pd.concat([one, one]), "some more often"),
         (one.assign(speaker="s0"), "another label or speaker"),
     ):
         with pytest.raises(ValueError, match=message):
             metrics.compare_predictions([one], [changed])
-
-
-def test_seeds_that_test_other_clips_are_compared_clip_by_clip():
-    one, rng = as_frame(*predicted()), np.random.default_rng(2)
-    first = [one.sample(frac=0.5, random_state=seed) for seed in (1, 2)]
-    second = [part.assign(y_pred=rng.permutation(part["y_pred"])) for part in first]
-    both = pd.concat(first), pd.concat(second)
-    right = [np.equal(side["y_pred"], side["y_true"]).astype(int) for side in both]
-    clips = both[0].assign(gain=right[0].to_numpy() - right[1].to_numpy())
-    clips = clips.groupby(["y_true", "file"])["gain"].mean()
-    found = metrics.compare_predictions(first, second)
-    assert found["difference"] == pytest.approx(clips.groupby("y_true").mean().mean())
-    assert np.isnan(found["mcnemar_p"])
-    with pytest.raises(ValueError, match="of the same seeds"):
-        metrics.compare_predictions(first, second[:1])
+    # Overlapping splits test a clip in several folds.
+    twice = [pd.concat([side[0], side[0].assign(fold=2)]) for side in sides]
+    assert metrics.compare_predictions(*([one] for one in twice))[
+        "value"
+    ] == pytest.approx(uar(sides[0][0]) - uar(sides[1][0]))
 
 
 def test_holm_by_hand():

@@ -1,0 +1,118 @@
+"""A study as a table, sentences and files that can be handed in."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib import compare, files, runs
+from lib.sweeps import Study
+
+CELL = ["corpus", "protocol", "system"]
+
+
+def variants(study: Study) -> pd.DataFrame:
+    """Return `compare.systems` of the variants in a study, in the order of its file.
+
+    `planned` counts the seeds; a variant without a finished run has a row and a note.
+    """
+    plan, results = study.read(), study.workspace.results
+    plan = plan.rename(columns={"variant": "system"})
+    done = plan[plan["state"] == "done"].set_index("id")["system"]
+    board = runs.leaderboard(runs.load_runs(results, done.index))
+    board["system"] = board["run_id"].map(done)
+    found = compare.systems(results, board, study.sweep().reference)
+    planned = plan.groupby(CELL, sort=False).size().rename("planned").reset_index()
+    table = planned.merge(found, "left", CELL).sort_values(CELL[:2], kind="stable")
+    table[["seeds", "matched"]] = table[["seeds", "matched"]].fillna(0).astype(int)
+    table = table.fillna({"note": "no run is done"}).reset_index(drop=True)
+    return table.assign(epoch_seconds=_epoch_seconds(study, plan, table))
+
+
+def _epoch_seconds(study: Study, plan: pd.DataFrame, table: pd.DataFrame) -> list:
+    """Return the median time of an epoch in each row, without the first, from logs."""
+    found = []
+    for row in table[CELL].itertuples(index=False):
+        ids = plan["id"][(plan[CELL] == list(row)).all(axis=1)]
+        files = (path for i in ids for path in (study.workspace.logs / i).glob("*.csv"))
+        logs = [pd.read_csv(path)["seconds"].iloc[1:] for path in files]
+        found.append(pd.concat(logs).median() if logs else None)
+    return found
+
+
+def sentence(row: Mapping[str, Any]) -> str:
+    """Return in words what a row of `variants` shows, and what it cannot show."""
+    name = f"{row['system']} ({row['corpus']}, {row['protocol']})"
+    if pd.isna(row["uar"]):
+        return f"{name}: {row['note']}."
+    seeds = f"{row['seeds']} of {row['planned']} seeds"
+    told = f"{name}: UAR {_span(row, 'uar', 'uar_')} %, {seeds}"
+    if row["system"] == row["reference"]:
+        return f"{told}; the reference."
+    if pd.isna(row["difference"]):
+        return f"{told}; {row['note']}."
+    end, over = "", f"{row['speakers']:.0f} speakers, one seed"
+    if row["matched"] > 1:
+        end, over = "_seeds", f"speakers and {row['matched']} seeds that both have"
+    told += f"; {_span(row, 'difference', '', end, '+')} points against "
+    told += f"{row['reference']}, over {over}. "
+    low, high = 100 * row[f"low{end}"], 100 * row[f"high{end}"]
+    if high - low > 50:
+        told += "The interval is too wide to rule anything out"
+    elif low > 0:
+        told += f"A gain of less than {low:.1f} points is ruled out"
+    elif high < 0:
+        told += f"A loss of less than {-high:.1f} points is ruled out"
+    else:
+        told += f"A loss of more than {-low:.1f} points is ruled out, and a gain of "
+        told += f"more than {high:.1f}; which is better is not shown"
+    hint = "" if row["reliable"] else " (an indication only: too few speakers)"
+    test = "corrected t" if row["protocol"] in compare.RANDOM else "sign-flip"
+    p = row["note"] or f"p = {row['holm_p']:.3f} ({test} test, corrected by Holm)"
+    return f"{told}{hint}; {p}."
+
+
+def _span(row, value: str, start: str, end: str = "", sign: str = "") -> str:
+    """Return a value with its interval in per cent, "" where there is none."""
+    names = value, f"{start}low{end}", f"{start}high{end}"
+    if any(pd.isna(row[name]) for name in names):
+        return ""
+    point, low, high = (f"{100 * row[n]:{sign}z.1f}".replace("-", "−") for n in names)
+    return f"{point} [{low}, {high}]"
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of `variants` as text, in per cent and percentage points."""
+    rows = table.to_dict("records")
+    number = {"p (Holm)": "holm_p", "smallest p": "smallest_p"}
+    columns = {
+        "seeds": [f"{row['seeds']} of {row['planned']}" for row in rows],
+        "UAR": [_span(row, "uar", "uar_") for row in rows],
+        "difference": [_span(row, "difference", "", "", "+") for row in rows],
+        "with seeds": [_span(row, "difference", "", "_seeds", "+") for row in rows],
+        **{name: table[n].map("{:.3f}".format, "ignore") for name, n in number.items()},
+        "parameters": table["parameters"].map("{:,.0f}".format, "ignore"),
+        "s per epoch": table["epoch_seconds"].map("{:.2f}".format, "ignore"),
+        "trainers": table["trainers"],
+    }
+    found = table[CELL].rename(columns={"system": "variant"}).assign(**columns)
+    return found.astype(object).fillna("").replace("", "–")
+
+
+def write(folder: Path, table: pd.DataFrame, title: str) -> None:
+    """Write the table of `variants` as Markdown, LaTeX, CSV and xlsx into a folder."""
+    text = readable(table)
+    lines = [[*text], ["---"] * len(text.columns), *text.to_numpy().tolist()]
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    parts = ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    parts += [f"- {sentence(row)}" for row in table.to_dict("records")]
+    files.write_text(folder / "variants.md", "\n\n".join([f"# {title}", *parts]) + "\n")
+    layout = "l" * len(CELL) + "r" * (len(text.columns) - len(CELL))
+    latex = text.to_latex(index=False, escape=True, column_format=layout)
+    for sign, command in {"−": "$-$", "–": "--"}.items():
+        latex = latex.replace(sign, command)
+    files.write_text(folder / "variants.tex", f"% needs the package booktabs\n{latex}")
+    files.write_text(folder / "variants.csv", table.to_csv(index=False))
+    with files.atomic_path(folder / "variants.xlsx") as target:
+        table.to_excel(target, index=False)
