@@ -27,6 +27,7 @@ RANDOM = ("paper", "paper_best", "stratified", "holdout", "repeated_holdout")
 FACTS = ("protocol", "folds", "seed", "epochs")
 # What decides a result, besides features and options of the system.
 COMPARED = (*FACTS[:3], *config.TRAINING, "augmentation", "augmentation_options")
+COMPARED += ("normalisation", "class_weights", "validation")
 # Marks of runs that did not hear the published recordings.
 OTHER_AUDIO = r"synthetic|ignored| clips$|warnings:.*(altered|encoding|extra|rate)"
 
