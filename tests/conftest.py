@@ -1,11 +1,16 @@
 """What several test modules need."""
 
+import contextlib
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from lib import config, planning, train
-from lib.device import select
-from lib.files import FeatureSet, array_hash
+from lib.device import Device, select
+from lib.files import REPOSITORY, FeatureSet, array_hash
 from lib.models import SYSTEMS
 
 
@@ -49,9 +54,29 @@ def tiny_features(
     )
 
 
+@contextlib.contextmanager
+def beside(said, *line, **variables):
+    """Run Python in a process of its own, beside tests; what it says is kept."""
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    how = {"cwd": REPOSITORY, "env": os.environ | {"PYTHONPATH": path} | variables}
+    with open(said, "w") as out:
+        line = [sys.executable, *map(str, line)]
+        process = subprocess.Popen(line, stdout=out, stderr=out, **how)
+    yield process
+    process.kill()
+    process.wait()
+
+
 @pytest.fixture
 def tiny():
     return tiny_features()
+
+
+CPU = Device("cpu", "a processor", "not needed")
+
+
+def parameters(workspace, **given):
+    return config.validated({"workspace": str(workspace), "verbose": 0} | given)
 
 
 def small_plan(workspace, data, **given):
@@ -65,9 +90,9 @@ def small_plan(workspace, data, **given):
     return planning.make_plan(params, data), params
 
 
-def small_run(workspace, data, *, overwrite=False, verbose=0, device=None, **given):
+def small_run(workspace, data, *, overwrite=False, verbose=0, **given):
     """Train a small run; return its folders."""
     plan, params = small_plan(workspace, data, **given)
-    chosen = {"device": device or select("cpu"), "fold_parallel": params.fold_parallel}
+    chosen = {"device": select("cpu"), "fold_parallel": params.fold_parallel}
     chosen |= {"overwrite": overwrite, "verbose": verbose}
     return train.train([plan], data, params.folders, **chosen)[0]

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from references import clips as random_clips
 from references import inside, randomise
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
@@ -56,18 +54,6 @@ def test_majority_gives_the_shares_of_the_training_side(data):
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_logistic_regression_is_scikit_learns(data, classes):
-    clips, y = data
-    kept = y < classes
-    model = fitted("logistic", clips[kept], y[kept], classes, regularisation=0.3)
-    peer = make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=5000))
-    peer.fit(statistics(clips[kept]), y[kept])
-    wanted = peer.predict_proba(statistics(clips))
-    # The same problem, solved until a gradient of 1e-4 from roundings of 1e-9.
-    np.testing.assert_allclose(models.predict(model, clips)[0], wanted, atol=1e-5)
-
-
-@pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])
 def test_margins_are_those_of_one_machine_per_class(data, kernel, classes):
     clips, y = data
@@ -95,7 +81,7 @@ def test_a_class_nobody_trained_on_has_no_probability(data, name):
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_the_cnn_halves_the_frames_and_averages_the_last_block():
+def test_the_cnn_averages_its_last_block_and_the_gru_its_states():
     model = build_cnn((None, 5), 3, filters=6)
     randomise(model)
     names = ("conv_1", "conv_2", "conv_3", "normalisation_3", "embedding")
@@ -103,12 +89,9 @@ def test_the_cnn_halves_the_frames_and_averages_the_last_block():
     assert [part.shape[1] for part in convolved] == [13, 7, 4]
     wanted = np.maximum(last, 0).mean(axis=1)
     np.testing.assert_allclose(embedding, wanted, atol=1e-5)
-
-
-@pytest.mark.parametrize(("bidirectional", "width"), [(True, 12), (False, 6)])
-def test_the_gru_averages_the_states_of_its_directions(bidirectional, width):
-    model = build_gru((None, 5), 3, units=6, bidirectional=bidirectional)
-    randomise(model)
-    states, embedding = inside(model, random_clips(13, 5), "recurrent", "embedding")
-    assert states.shape == (4, 13, width)
-    np.testing.assert_allclose(embedding, states.mean(axis=1), atol=1e-5)
+    for bidirectional, width in ((True, 12), (False, 6)):
+        model = build_gru((None, 5), 3, units=6, bidirectional=bidirectional)
+        randomise(model)
+        states, found = inside(model, random_clips(13, 5), "recurrent", "embedding")
+        assert states.shape == (4, 13, width)
+        np.testing.assert_allclose(found, states.mean(axis=1), atol=1e-5)

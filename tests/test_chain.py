@@ -31,18 +31,14 @@ def execute(name, folder, **parameters):
     return "".join(out.get("text", "") for out in outputs)
 
 
-def refused(name, folder, **parameters):
-    """Return the name and the text of the error that stops a notebook."""
-    with pytest.raises(PapermillExecutionError) as error:
-        execute(name, folder, **parameters)
-    return f"{error.value.ename}: {error.value.evalue}"
-
-
 def test_the_chain_leaves_the_files_of_the_design(tmp_path):
     """Run 01 to 05 on a DEMO of their own making; a network of two blocks is brief."""
     chosen = {"epochs": 2, "model_options": {"dilations": 2, "filters": 8}}
+    said = {}
     for name in CHAPTERS:
-        execute(name, tmp_path, **(chosen if name == "02_train" else {}))
+        own = chosen if name == "02_train" else {}
+        said[name] = execute(name, tmp_path, **own)
+    assert "The speech is generated" in said["03_test"]
     chain = tmp_path / "work"
     assert (chain / "MFCC" / "DEMO-timnet.npz").is_file()
     (results,) = chain.glob("Results/DEMO-timnet-speaker-s46-*")
@@ -65,15 +61,9 @@ def test_the_chain_leaves_the_files_of_the_design(tmp_path):
     assert not list(chain.rglob(".partial-*"))
 
 
-def test_an_unknown_parameter_gets_one_clear_error(tmp_path):
-    message = refused("02_train", tmp_path, epoch_typo=3)
-    assert re.match("(?s)ValueError: .*epoch_typo.*'epochs'", message), message
-
-
-def test_a_damaged_corpus_is_refused_unless_told_and_stays_marked(tmp_path):
+def test_a_damaged_corpus_is_refused_unless_told(tmp_path):
     """One cut and one empty file among the user's own recordings."""
-    datasets = tmp_path / "Datasets"
-    source = tmp_path / "mine"
+    datasets, source = tmp_path / "Datasets", tmp_path / "mine"
     rng = np.random.default_rng(0)
     for label in ("calm", "cross"):
         (source / label).mkdir(parents=True)
@@ -85,15 +75,9 @@ def test_a_damaged_corpus_is_refused_unless_told_and_stays_marked(tmp_path):
     (source / "calm" / "1.wav").write_bytes(whole[: len(whole) // 2])
     (source / "cross" / "2.wav").write_bytes(b"")
     given = {"corpus": "MINE", "datasets_dir": str(datasets)}
-    message = refused("01_preprocess", tmp_path, **given)
-    assert "calm/1.wav" in message and "cross/2.wav" in message
-    assert "ignore_problems" in message
-    execute("01_preprocess", tmp_path, ignore_problems=True, **given)
-    # Training takes the same clips and extracts nothing again.
-    arrays = tmp_path / "work" / "MFCC" / "MINE-timnet.npz"
-    stamp = arrays.stat().st_mtime_ns
+    said = "(?s)ValueError.*cross/2.wav.*calm/1.wav.*ignore_problems"
+    with pytest.raises(PapermillExecutionError, match=said):
+        execute("01_preprocess", tmp_path, **given)
     chosen = {"model": "majority", "protocol": "stratified", "folds": 3}
-    execute("02_train", tmp_path, ignore_problems=True, **chosen, **given)
-    assert arrays.stat().st_mtime_ns == stamp
-    said = execute("03_test", tmp_path, **given)
-    assert "Errors ignored (" in said and "calm/1.wav" in said
+    said = execute("02_train", tmp_path, ignore_problems=True, **chosen, **given)
+    assert "8 found, 6 used, 2 left out" in said and "calm/1.wav" in said

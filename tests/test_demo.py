@@ -30,7 +30,6 @@ def clips(corpus):
         [[c.speaker, c.label, c.text, c.sex, soundfile.read(c.path)[0]] for c in found],
         columns=["speaker", "emotion", "text", "sex", "samples"],
     )
-    table["level"] = table["samples"].map(lambda x: 20 * np.log10(x.std()))
     return table
 
 
@@ -39,58 +38,39 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def pitch(samples):
-    """Return the median pitch in octaves, by probabilistic YIN."""
-    options = {"frame_length": 1024, "hop_length": 320, "resolution": 0.25}
-    found, voiced, _ = librosa.pyin(samples, fmin=60, fmax=600, sr=RATE, **options)
-    return np.median(np.log2(found[voiced]))
-
-
 def test_the_doctor_finds_every_clip_once_and_nothing_else(corpus, clips):
     report = corpora.check(corpora.get("DEMO"), corpus)
     assert report.problems == () and len(report.usable) == 8 * 6 * 6
     assert set(clips.value_counts(["speaker", "emotion", "text"])) == {1}
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        None,
-        lambda clip, manifest: clip.unlink(),
-        lambda clip, manifest: clip.write_bytes(clip.read_bytes()[:999]),
-        lambda clip, manifest: manifest.write_text("{"),
-        lambda clip, manifest: manifest.write_text(
-            manifest.read_text().replace('"version": 2', '"version": 1')
-        ),
-    ],
-)
 def test_a_whole_corpus_is_left_alone_and_a_harmed_one_mended(
-    corpus, tmp_path, monkeypatch, harm
+    corpus, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(demo, "CLIPS", demo.CLIPS[:9])
     mine, clip = tmp_path / "f1" / "mine.wav", tmp_path / "f1" / "f1_angry_t2.wav"
     mine.parent.mkdir()
     mine.write_bytes(b"mine")
     demo.generate(tmp_path, verbose=0)
-    before, whole = clip.stat().st_mtime_ns, contents(tmp_path)
-    if harm:
-        harm(clip, tmp_path / demo.MANIFEST)
-    demo.generate(tmp_path, verbose=0)
-    again = contents(tmp_path)
-    assert again == whole and again.pop("f1/mine.wav") == b"mine"
-    assert (clip.stat().st_mtime_ns > before) == (harm is not None)
-    del again[demo.MANIFEST]
-    assert again.items() <= contents(corpus).items()
-
-
-def test_pitch_and_level_tell_sexes_speakers_and_emotions(clips):
-    some = clips[clips["text"] == "t1"].copy()
-    some["pitch"] = some["samples"].map(pitch)
-    speakers = some.groupby(["sex", "speaker"])["pitch"].mean()
-    assert speakers["female"].min() > speakers["male"].max() + 0.2
-    found = some.groupby("emotion")[["pitch", "level"]].mean()
-    assert (found.loc["sad"] < found.loc["neutral"]).all()
-    assert (found.loc["neutral"] < found.loc["angry"]).all()
+    whole, manifest = contents(tmp_path), tmp_path / demo.MANIFEST
+    harms = (
+        lambda: None,
+        lambda: clip.unlink(),
+        lambda: clip.write_bytes(clip.read_bytes()[:999]),
+        lambda: manifest.write_text("{"),
+        lambda: manifest.write_text(
+            manifest.read_text().replace('"version": 2', '"version": 1')
+        ),
+    )
+    for number, harm in enumerate(harms):
+        before = clip.stat().st_mtime_ns
+        harm()
+        demo.generate(tmp_path, verbose=0)
+        assert contents(tmp_path) == whole
+        assert (clip.stat().st_mtime_ns > before) == (number > 0)
+    assert whole.pop("f1/mine.wav") == b"mine"
+    del whole[demo.MANIFEST]
+    assert whole.items() <= contents(corpus).items()
 
 
 def test_learnable_on_new_speakers_and_easier_on_known_ones(clips):

@@ -32,7 +32,7 @@ def by_hand(rows):
 
 
 def grid(sheet):
-    return [[cell.value for cell in row] for row in sheet.iter_rows()]
+    return [list(row) for row in sheet.iter_rows(values_only=True)]
 
 
 def written(folder, frame, label_names=LABELS, ids=("EMODB-0123abcd",), **changes):
@@ -80,6 +80,12 @@ def test_a_class_that_a_fold_lacks_stays_in_the_tables_without_scores(tmp_path):
     assert rows[2][1:] == pytest.approx([1, 0.5, 2 / 3, 2])
     # Mean recall of the two classes that are there, not of three.
     assert rows[5][2] == pytest.approx((1 + 0.5) / 2)
+    # And in the averages over folds, the fold takes no part.
+    frame = make_predictions()
+    frame = frame[(frame["fold"] == 1) | (frame["y_true"] < 2)]
+    _, report = final_block(written(tmp_path, frame).worksheets[1])
+    _, scores = by_hand(frame[frame["fold"] == 1])
+    assert report[2, :3] == pytest.approx(scores[2, :3])
 
 
 def evaluate(sheet, formula):
@@ -131,30 +137,18 @@ def test_the_summary_averages_the_folds(tmp_path):
     assert book.calculation.fullCalcOnLoad
 
 
-def test_empty_scores_take_no_part_in_the_averages(tmp_path):
-    frame = make_predictions()
-    frame = frame[(frame["fold"] == 1) | (frame["y_true"] < 2)]
-    _, report = final_block(written(tmp_path, frame).worksheets[1])
-    _, scores = by_hand(frame[frame["fold"] == 1])
-    assert report[2, :3] == pytest.approx(scores[2, :3])
-
-
-@pytest.mark.parametrize(("synthetic", "chosen_on"), [(True, "last"), (False, "test")])
-def test_every_block_names_protocol_run_and_audio(tmp_path, synthetic, chosen_on):
-    frame = make_predictions()
-    book = written(tmp_path, frame, synthetic=synthetic, chosen_on=chosen_on)
-    texts = [str(cell.value) for sheet in book for cell in sheet["A"]]
-    marked = [text for text in texts if "protocol speaker" in text]
-    assert len(marked) == 6  # three folds, their mean, and both titles
-    for text in marked:
-        assert "run EMODB-0123abcd" in text and ("synthetic" in text) == synthetic
-        assert ("chosen on the test fold" in text) == (chosen_on == "test")
-
-
-def test_labels_stay_text_in_both_workbooks(tmp_path):
-    labels = ("=1+1", "#N/A", "@x")
-    frame = make_predictions()
-    summed = written(tmp_path, frame, labels).worksheets[1]
+def test_blocks_name_protocol_run_and_audio_and_labels_stay_text(tmp_path):
+    labels, frame = ("=1+1", "#N/A", "@x"), make_predictions()
+    for synthetic, chosen_on in ((True, "last"), (False, "test")):
+        own = {"synthetic": synthetic, "chosen_on": chosen_on}
+        book = written(tmp_path, frame, labels, **own)
+        texts = [str(cell.value) for sheet in book for cell in sheet["A"]]
+        marked = [text for text in texts if "protocol speaker" in text]
+        assert len(marked) == 6  # three folds, their mean, and both titles
+        for text in marked:
+            assert "run EMODB-0123abcd" in text and ("synthetic" in text) == synthetic
+            assert ("chosen on the test fold" in text) == (chosen_on == "test")
+    summed = book.worksheets[1]
     excel.write_official_workbook(tmp_path / "o.xlsx", frame, labels)
     matrix, report = openpyxl.load_workbook(tmp_path / "o.xlsx").worksheets[:2]
     columns = summed["A7":"A9"], matrix["B2":"B4"], report["A2":"A4"]

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lib import corpora, features, inference, models
-from lib.files import REPOSITORY
+from lib import features, inference, models
 
 SETTINGS = features.front_end("timnet")
 LENGTH = 22_050
@@ -77,26 +76,6 @@ def test_a_baseline_answers_for_all_labels_also_those_it_never_heard(recordings)
 
 def test_another_front_end_is_refused():
     fewer = features.front_end("timnet", {"coefficients": 13})
-    for settings, length, given in (
-        (fewer, LENGTH, "44, 13"),
-        (SETTINGS, 96_000, "188"),
-    ):
+    for settings, length, given in (fewer, LENGTH, "44, 13"), (SETTINGS, 96_000, "188"):
         with pytest.raises(ValueError, match=rf"\(44, 39\).*gives \({given}"):
             inference.Recogniser(build("gru"), settings, length)
-
-
-def test_the_readmes_recording_is_answered(tmp_path, monkeypatch, recordings):
-    text = (REPOSITORY / "README.md").read_text("utf-8")
-    code = text.partition("### One recording")[2].split("```")[1]
-    demo = corpora.get("DEMO")
-    length = features.clip_length(SETTINGS, demo)
-    shape = (features.num_frames(SETTINGS, length), 39)
-    network = models.build_model("timnet", shape, len(demo.labels), dilations=2)
-    (tmp_path / "Models" / "RUN").mkdir(parents=True)
-    network.save(tmp_path / "Models" / "RUN" / "fold_01.keras")
-    recordings[0].rename(tmp_path / "recording.wav")
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(code.removeprefix("python\n"), names)
-    assert len(names["answers"]) == len(demo.labels)
-    assert names["answers"].sum() == pytest.approx(1)

@@ -1,7 +1,6 @@
 """Published numbers have sources, and recipes run what was published."""
 
 import json
-import re
 
 import pandas as pd
 import pytest
@@ -49,9 +48,6 @@ def test_a_recipe_runs_what_its_row_says(file):
     stated = json.loads(row["settings"] or "{}") | facts
     assert {name: settings[name] for name in stated} == stated
     assert len(facts) == 3 or row["chosen"]
-    index = (compare.RECIPES / "README.md").read_text("utf-8")
-    line = re.search(rf"^\|.*\]\({file}\).*$", index, re.M)[0]
-    assert all(f"{row[n]:.2f}" in line for n in ("uar", "war") if row[n] == row[n])
 
 
 COUNTS = """
@@ -70,6 +66,7 @@ cktim/emovo_tim_6_blocks 79222
 light_sernet/emodb_focal 461703
 light_sernet/iemocap_7s 460740
 gm_tcnet/emodb 260644
+cpac/emodb 321480
 """
 
 
@@ -86,17 +83,11 @@ def test_a_recipe_builds_the_network_that_was_published(published):
     assert models.trainable_parameters(network) == int(count)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "differing"),
-    [
-        ("cktim/emovo", {"siren_initialisation"}),
-        ("light_sernet/emodb", set()),
-        ("gm_tcnet/casia", set()),
-        ("cpac/casia", set()),
-    ],
-)
-def test_defaults_are_the_published_network(recipe, differing):
-    options = yaml_of(f"{recipe}.yaml")["model_options"]
-    defaults = models.options(recipe.split("/")[0])
-    assert options.keys() == defaults.keys()
-    assert {name for name in options if options[name] != defaults[name]} == differing
+def test_defaults_are_the_published_network():
+    for recipe in ("cktim/emovo", "light_sernet/emodb", "gm_tcnet/casia", "cpac/casia"):
+        options = yaml_of(f"{recipe}.yaml")["model_options"]
+        defaults = models.options(recipe.split("/")[0])
+        if recipe == "cktim/emovo":
+            assert options["siren_initialisation"] != defaults["siren_initialisation"]
+            options["siren_initialisation"] = defaults["siren_initialisation"]
+        assert options == defaults, recipe

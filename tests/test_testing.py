@@ -7,20 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import small_run, tiny_features
+from conftest import CPU, parameters, small_run, tiny_features
 from references import plain_timnet, randomise, write_official_file
 from sklearn.model_selection import KFold
 
-from lib import config, features, runs, test
-from lib.device import Device
+from lib import features, runs, test
 from lib.files import array_hash
 from lib.runs import RunFolders
-
-CPU = Device("cpu", "a processor", "not needed")
-
-
-def parameters(workspace, **given):
-    return config.validated({"workspace": str(workspace), "verbose": 0} | given)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +24,7 @@ def workspace(tmp_path_factory):
     others = {"seed": 47, "model_options": options | {"dropout": 0.5}}
     for day, protocol, own in ((3, "paper", {}), (2, "speaker", {}), (1, "", others)):
         given = small | own | {"protocol": protocol}
-        folders = small_run(root, tiny_features(), device=CPU, **given)
+        folders = small_run(root, tiny_features(), **given)
         document = runs.read_manifest(folders.manifest)
         document["finished"] = f"2026-01-0{day}T00:00:00+00:00"
         folders.manifest.write_text(json.dumps(document))
@@ -44,28 +37,24 @@ def choose(workspace, **given):
     return folders.run_id, sentence
 
 
-@pytest.mark.parametrize(
-    ("given", "found"),
-    [
+def test_given_parameters_select_and_others_mean_any(workspace):
+    for given, found in (
         ({}, "TINY-timnet-paper-s46"),
         ({"protocol": "speaker"}, "TINY-timnet-speaker-s46"),
         ({"seed": 47}, "TINY-timnet-speaker-s47"),
         ({"folds": 3, "features": "timnet"}, "TINY-timnet-paper-s46"),
         ({"model_options": {"dropout": 0.5}}, "TINY-timnet-speaker-s47"),
-    ],
-)
-def test_given_parameters_select_and_others_mean_any(workspace, given, found):
-    run_id, sentence = choose(workspace, corpus="TINY", **given)
-    assert run_id.startswith(found) and run_id in sentence
-    if not given:  # what was left open is said
-        for word in ("of 3", "protocol left open (paper, speaker)", "(46, 47)"):
-            assert word in sentence
-        assert "folds" not in sentence  # all three have three
+    ):
+        run_id, sentence = choose(workspace, corpus="TINY", **given)
+        assert run_id.startswith(found) and run_id in sentence
+        if not given:  # what was left open is said
+            for word in ("of 3", "protocol left open (paper, speaker)", "(46, 47)"):
+                assert word in sentence
+            assert "folds" not in sentence  # all three have three
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
+def test_without_such_a_run_an_error_says_how_to_make_it(workspace):
+    for given in (
         {"protocol": "stratified"},
         {"folds": 0},  # the protocol's own number
         {"seed": 48},
@@ -74,22 +63,11 @@ def test_given_parameters_select_and_others_mean_any(workspace, given, found):
         {"model_options": {"dropout": 0.25}},
         {"features": "lightsernet"},
         {"feature_options": {"power": 1}},
-    ],
-)
-def test_without_such_a_run_an_error_says_how_to_make_it(workspace, given):
-    ((name, value),) = given.items()
-    message = rf"(?s){re.escape(f'{name} {value}')}.*there is TINY-timnet-"
-    with pytest.raises(FileNotFoundError, match=message):
-        choose(workspace, corpus="TINY", **given)
-
-
-def test_defaults_of_a_system_without_epochs_fit(tmp_path):
-    """02 takes `-p model majority -p epochs 0`, so 03 finds that run."""
-    small_run(tmp_path, tiny_features(), model="majority", epochs=0)
-    given = {"corpus": "TINY", "model": "majority", "epochs": 0, "learning_rate": 1e-3}
-    assert choose(tmp_path, **given)[0].startswith("TINY-majority")
-    with pytest.raises(FileNotFoundError, match="epochs None"):
-        choose(tmp_path, corpus="TINY", epochs=3)
+    ):
+        ((name, value),) = given.items()
+        message = rf"(?s){re.escape(f'{name} {value}')}.*there is TINY-timnet-"
+        with pytest.raises(FileNotFoundError, match=message):
+            choose(workspace, corpus="TINY", **given)
 
 
 def test_a_run_can_be_named_and_must_be_what_else_is_asked_for(workspace):
@@ -102,7 +80,12 @@ def test_a_run_can_be_named_and_must_be_what_else_is_asked_for(workspace):
 
 
 def test_a_damaged_run_is_named_with_the_way_out(tmp_path):
-    folders = small_run(tmp_path, tiny_features(), model="majority")
+    # 02 takes `-p model majority -p epochs 0`, so 03 finds that run.
+    folders = small_run(tmp_path, tiny_features(), model="majority", epochs=0)
+    given = {"corpus": "TINY", "model": "majority", "epochs": 0, "learning_rate": 1e-3}
+    assert choose(tmp_path, **given)[0] == folders.run_id
+    with pytest.raises(FileNotFoundError, match="epochs None"):
+        choose(tmp_path, corpus="TINY", epochs=3)
     folders.manifest.write_text("{")
     told = rf"(?s)there is {folders.run_id}: it cannot be read.*overwrite=True"
     with pytest.raises(FileNotFoundError, match=told):
@@ -126,9 +109,6 @@ def test_a_run_on_other_data_is_refused(workspace, tiny):
     test.require_data(document, dataclasses.replace(tiny, x=x, about=about))
 
 
-# --- testing again -------------------------------------------------------------------
-
-
 @pytest.fixture
 def run(workspace, tmp_path):
     """Return a copy of a run, to be damaged."""
@@ -138,13 +118,10 @@ def run(workspace, tmp_path):
     return RunFolders(parameters(copy).folders, run_id)
 
 
-def test_a_copied_folder_is_not_taken_for_a_run(run):
+def test_saved_networks_repeat_the_recorded_predictions(run, tiny):
     shutil.copytree(run.results, run.results.with_name(run.run_id + "-copy"))
     given = {"corpus": "TINY", "protocol": "speaker", "seed": 46}
-    assert choose(run.workspace.root, **given)[0] == run.run_id
-
-
-def test_saved_networks_repeat_the_recorded_predictions(run, tiny):
+    assert choose(run.workspace.root, **given)[0] == run.run_id  # not the copy
     recorded = runs.read_predictions(run.predictions)
     again, embeddings = test.retest(run, tiny, verbose=0)
     assert again["file"].tolist() == recorded["file"].tolist()
@@ -161,9 +138,6 @@ def test_weights_that_were_changed_or_lost_are_refused(run, tiny):
     run.model(1).unlink()
     with pytest.raises(ValueError, match="fold_01.keras is gone"):
         test.retest(run, tiny, verbose=0)
-
-
-# --- official weights ----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -212,21 +186,16 @@ def test_official_weights_need_their_folder_and_their_files(tmp_path, tiny, offi
         test.retest(folders, tiny, weights_dir=str(folder), verbose=0)
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
+def test_parameters_that_contradict_each_other(tmp_path, tiny, official, monkeypatch):
+    for given, message in (
         ({"protocol": "speaker"}, "trained on random folds"),
         ({"run_id": "TINY-timnet-paper-s46-00000000"}, "not both"),
         ({"weights_dir": "", "overwrite": True}, "for official weights; leave"),
         ({"weights_dir": "", "weights_format": "timnet_hdf5"}, "leave them out"),
         ({"model": "cnn"}, "leave out model 'cnn'"),
         ({"epochs": 3, "learning_rate": 0.1}, "leave out epochs, learning_rate"),
-    ],
-)
-def test_parameters_that_contradict_each_other(
-    tmp_path, tiny, official, given, message, monkeypatch
-):
-    monkeypatch.setattr(features, "obtain", lambda params: (None, tiny))
-    values = {"weights_dir": official[0].weights_dir, "folds": 3} | given
-    with pytest.raises(ValueError, match=message):
-        test.open_run(parameters(tmp_path, **values), CPU)
+    ):
+        monkeypatch.setattr(features, "obtain", lambda params: (None, tiny))
+        values = {"weights_dir": official[0].weights_dir, "folds": 3} | given
+        with pytest.raises(ValueError, match=message):
+            test.open_run(parameters(tmp_path, **values), CPU)

@@ -39,26 +39,20 @@ def test_outputs_equal_those_of_stock_layers_at_any_length(pair, frames):
     np.testing.assert_allclose(ours(batch), wide(batch), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("blocks", "kernel_size", "stacks", "causal"),
-    [(2, 2, 1, True), (3, 3, 1, True), (2, 2, 2, True), (3, 3, 1, False)],
-)
-def test_receptive_field_is_what_a_perturbation_reaches(
-    blocks, kernel_size, stacks, causal
-):
+def test_receptive_field_is_what_a_perturbation_reaches():
     frames, at = 121, 60
-    options = {"dilations": blocks, "kernel_size": kernel_size, "stacks": stacks}
     # That activation lets every frame through.
-    options |= {"activation": "tanh", "causal": causal, "backward": False, "filters": 4}
-    model = models.build_model("timnet", (frames, 4), 2, **options)
-    found = reach(model, f"block_{blocks * stacks}_forward", frames)
-    reached = np.flatnonzero(found[:, at])
-    field = receptive_field(blocks, kernel_size, stacks)
-    assert reached.max() - reached.min() + 1 == field
-    assert reached.max() == at if causal else reached.max() > at > reached.min()
-
-
-# --- ablations ------------------------------------------------------------------------
+    given = {"activation": "tanh", "backward": False, "filters": 4}
+    cases = (2, 2, 1, True), (3, 3, 1, True), (2, 2, 2, True), (3, 3, 1, False)
+    for blocks, kernel_size, stacks, causal in cases:
+        options = {"dilations": blocks, "kernel_size": kernel_size, "stacks": stacks}
+        options |= given | {"causal": causal}
+        model = models.build_model("timnet", (frames, 4), 2, **options)
+        found = reach(model, f"block_{blocks * stacks}_forward", frames)
+        reached = np.flatnonzero(found[:, at])
+        field = receptive_field(blocks, kernel_size, stacks)
+        assert reached.max() - reached.min() + 1 == field
+        assert reached.max() == at if causal else reached.max() > at > reached.min()
 
 
 def small(**chosen):
@@ -69,26 +63,22 @@ def small(**chosen):
     return model
 
 
-@pytest.mark.parametrize(
-    ("fusion", "combine"),
-    [
+def test_fusion_is_the_weighted_sum_the_mean_or_the_last_level():
+    for fusion, combine in (
         ("weights", lambda levels, weights: np.einsum("blc,l->bc", levels, weights)),
         ("mean", lambda levels, _: levels.mean(axis=1)),
         ("last", lambda levels, _: levels[:, 2]),
-    ],
-)
-def test_fusion_is_the_weighted_sum_the_mean_or_the_last_level(fusion, combine):
-    model = small(fusion=fusion)
-    names = [f"block_{block}_{side}" for side in SIDES for block in (1, 2, 3)]
-    *blocks, levels, embedding = inside(model, BATCH, *names, "levels", "embedding")
-    means = np.mean(blocks, axis=2).swapaxes(0, 1)
-    wanted = means[:, :3] + means[:, 3:]
-    np.testing.assert_allclose(levels, wanted, rtol=1e-4, atol=1e-6)
-    weights = None
-    if fusion == "weights":
-        weights = model.get_layer("fusion").get_weights()[0][:, 0]
-    wanted = combine(wanted, weights)
-    np.testing.assert_allclose(embedding, wanted, rtol=1e-4, atol=1e-5)
+    ):
+        model = small(fusion=fusion)
+        names = [f"block_{block}_{side}" for side in SIDES for block in (1, 2, 3)]
+        *blocks, levels, embedding = inside(model, BATCH, *names, "levels", "embedding")
+        means = np.mean(blocks, axis=2).swapaxes(0, 1)
+        wanted = means[:, :3] + means[:, 3:]
+        np.testing.assert_allclose(levels, wanted, rtol=1e-4, atol=1e-6)
+        chosen = fusion == "weights"
+        weights = model.get_layer("fusion").get_weights()[0][:, 0] if chosen else None
+        wanted = combine(wanted, weights)
+        np.testing.assert_allclose(embedding, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_plain_block_adds_and_activates():

@@ -1,19 +1,18 @@
 """Runs are complete, repeatable, and survive being cut."""
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import cuts
 import keras
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_plan, tiny_features
+from conftest import beside, small_plan, tiny_features
 from conftest import small_run as run
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
@@ -22,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from lib import compare, config, device, fold, losses, models, planning, runs, train
-from lib.files import REPOSITORY
+from lib.files import Workspace
 from lib.models import baselines
 
 QUICK = {"model": "majority"}
@@ -38,10 +37,36 @@ def curves(folders, number):
 
 
 def logged(folders, number, name):
-    """Return steps and values of a curve in TensorBoard."""
+    """Return the steps and the values of a curve in TensorBoard."""
     events = EventAccumulator(str(folders.events(number)), {"tensors": 0}).Reload()
     found = events.Tensors(name)
     return [e.step for e in found], [make_ndarray(e.tensor_proto) for e in found]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def others(request, tmp_path_factory):
+    """Start what needs a process of its own; return folder and process of each."""
+    chosen, started = str([item.name for item in request.session.items]), {}
+    recording = "test_a_recording_is_answered_as_in_a_batch[cpac]"
+    jax = [
+        "-m",
+        "pytest",
+        "-q",
+        "tests/on_jax.py",
+        f"tests/test_inference.py::{recording}",
+    ]
+    with contextlib.ExitStack() as stack:
+        for name, line, backend in (
+            ("killed", [], keras.backend.backend()),
+            ("jax", jax, "jax"),
+        ):
+            folder = tmp_path_factory.mktemp(name)
+            # As a rule in front of a checkpoint, an outcome, and one after the best.
+            line = line or ["tests/cuts.py", folder, 4, 18, 24]
+            if name in chosen:
+                process = beside(folder / "said.txt", *line, KERAS_BACKEND=backend)
+                started[name] = folder, stack.enter_context(process)
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -221,65 +246,20 @@ def test_a_failure_is_recorded_with_where_it_happened(tmp_path):
     assert "train_folds" in manifest["traceback"]
 
 
-# --- cuts -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"weight_average": 0.6, "early_stopping": 5, "schedule": "plateau"}
-        | {"schedule_options": {"patience": 1}, "epochs": 40, "protocol": "speaker"},
-        {"augmentation": "cepstrum", "loss": "focal", "protocol": "paper"},
-    ],
-)
-def test_a_cut_run_ends_bit_by_bit_as_an_undisturbed_one(tmp_path, monkeypatch, given):
-    hard, given = tiny_features(signal=0.1, clips=51, speakers=7), HARD | given
-    calm = run(tmp_path / "calm", hard, **given)
-    # Where an epoch is chosen, after the one that stays the best.
-    best = document(calm)["folds"][1]["epoch_chosen"]
-    moment = (2, 5 if given["protocol"] == "paper" else best + 2)
-    show = fold.FoldTraining.show
-
-    def stop(self, row, report):
-        if (self.fold.number, row["epoch"]) == moment:
-            raise KeyboardInterrupt
-        show(self, row, report)
-
-    monkeypatch.setattr(fold, "CHECKPOINT_SECONDS", 0.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(fold.FoldTraining, "show", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "cut", hard, **given)
-    other = device.Device("cpu", "another machine", "not needed")
-    again = run(tmp_path / "cut", hard, device=other, **given)
-    assert calm.predictions.read_bytes() == again.predictions.read_bytes()
-    for number in (1, 2, 3):
-        pd.testing.assert_frame_equal(curves(calm, number), curves(again, number))
-        steps, _ = logged(again, number, "uar/train")
-        assert steps == curves(calm, number)["epoch"].tolist()
-    found = document(again)
-    assert [entry["attempt"] for entry in found["folds"]] == [1, 2, 2]
-    assert found["attempts"][1]["device"]["description"] == "another machine"
-    assert not list(again.logs.glob("*.checkpoint.npz"))
-
-
 @pytest.mark.slow
-def test_a_run_that_is_killed_ends_as_if_undisturbed(tmp_path, tiny):
-    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
-    # A checkpoint, a network, a table of curves, an outcome.
-    moments = ("4", "31", "2", "4")
-    done = subprocess.run(
-        [sys.executable, "tests/cuts.py", str(tmp_path / "killed"), *moments],
-        cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.split() == ["9"] * len(moments) + ["0"], done.stderr[-3000:]
-    calm = run(tmp_path / "calm", tiny, **cuts.GIVEN)
-    (killed,) = tmp_path.glob("killed/Results/*/predictions.csv")
-    assert killed.read_bytes() == calm.predictions.read_bytes()
-    assert not [*tmp_path.rglob(".partial-*"), *tmp_path.rglob("*.checkpoint.npz")]
+def test_a_run_that_is_killed_ends_bit_by_bit_as_an_undisturbed_one(tmp_path, others):
+    calm = run(tmp_path, cuts.DATA, **cuts.GIVEN)
+    folder, process = others["killed"]
+    assert process.wait() == 0, (folder / "said.txt").read_text()[-3000:]
+    killed = runs.RunFolders(Workspace(folder), calm.run_id)
+    assert calm.predictions.read_bytes() == killed.predictions.read_bytes()
+    for number in (1, 2, 3):
+        pd.testing.assert_frame_equal(curves(calm, number), curves(killed, number))
+        steps, _ = logged(killed, number, "uar/train")
+        assert steps == curves(calm, number)["epoch"].tolist()
+    attempts = [entry["attempt"] for entry in document(killed)["folds"]]
+    assert attempts[0] > 1 and attempts[2] == 4
+    assert not [*folder.rglob(".partial-*"), *folder.rglob("*.checkpoint.npz")]
 
 
 @pytest.mark.parametrize("file", ["outcome", "checkpoint", "manifest"])
@@ -296,9 +276,6 @@ def test_files_of_another_run_are_refused(tmp_path, copied, tiny, file):
     message = "of (other settings|another run or of other rows).*overwrite=True"
     with pytest.raises(ValueError, match=message):
         run(copied.workspace.root, tiny)
-
-
-# --- one step, one epoch --------------------------------------------------------------
 
 
 def test_an_epoch_is_that_of_keras_fit_and_the_ema_that_of_all_its_steps(network):
@@ -342,22 +319,17 @@ def test_an_epoch_is_that_of_keras_fit_and_the_ema_that_of_all_its_steps(network
 def test_what_trains_follows_the_schedule_and_has_the_copies_of_its_rows(
     tmp_path, tiny, monkeypatch
 ):
-    seen, copies = [], np.repeat(tiny.x[:, None] + 100, 2, axis=1)
+    seen = []
 
     def watched(self, clips, labels, orders, rates, weights):
         seen.append((clips, labels, orders[0], rates[0]))
         return [(1.0, np.full((len(orders[0]), 3), 1 / 3))]
 
-    def judged(self, clips, rows):
-        np.testing.assert_array_equal(clips[rows[0]], tiny.x[np.sort(rows[0])])
-        return [np.full((len(rows[0]), 3), 1 / 3)]
-
     monkeypatch.setattr(fold.Network, "train_epoch", watched)
-    monkeypatch.setattr(fold.Network, "answer", judged)
     given = {"schedule": "exponential", "schedule_options": {"factor": 0.5}}
     plan, params = small_plan(tmp_path, tiny, epochs=3, folds=2, **given)
-    plans, cpu = [plan._replace(copies=copies)], device.select("cpu")
-    train.train(plans, tiny, params.folders, device=cpu, verbose=0)
+    plans = [plan._replace(copies=np.repeat(tiny.x[:, None] + 100, 2, axis=1))]
+    train.train(plans, tiny, params.folders, device=device.select("cpu"), verbose=0)
     assert [rate for *_, rate in seen] == pytest.approx([1e-3, 5e-4, 2.5e-4] * 2)
     assert len({tuple(order) for *_, order, _ in seen}) == 6
     for (clips, labels, order, _), number in zip(seen, (0, 0, 0, 1, 1, 1), strict=True):
@@ -370,34 +342,26 @@ def test_what_trains_follows_the_schedule_and_has_the_copies_of_its_rows(
         assert labels.max() == pytest.approx(0.9 + 0.1 / 3)
 
 
-def test_networks_of_all_folds_and_seeds_begin_with_other_weights(network):
-    pairs = [(seed, number) for seed in range(3) for number in range(3)]
-    network, x = network
-    drawn = [network.draw(*pair, x)[0].tobytes() for pair in pairs]
-    assert len(set(drawn)) == 9 and drawn[0] == network.draw(0, 0, x)[0].tobytes()
-
-
-def test_the_random_numbers_of_an_epoch_follow_seed_fold_and_epoch(tiny):
-    drawn = []
+def test_weights_follow_seed_and_fold_and_random_numbers_the_epoch_too(network, tiny):
+    weights, drawn = [], []
     for seed in (1, 2, 1):
         plan, params = small_plan("", tiny, seed=seed)
         for part in plan.folds[:2]:
+            weights.append(network[0].draw(seed, part.number, network[1])[0].tobytes())
             folders = runs.RunFolders(params.folders, "RUN")
             training = fold.FoldTraining(plan, tiny, part, folders)
             for training.epoch in (0, 1):
                 drawn.append(training.next_epoch()[1].random())
+    assert len(set(weights)) == 4 and weights[:2] == weights[4:]
     assert len(set(drawn)) == 8 and drawn[:4] == drawn[8:]
 
-
-# --- settings -------------------------------------------------------------------------
 
 FEW_STEPS = {"weight_average": 0.9, "protocol": "paper", "folds": 2, "batch_size": 8}
 CEPSTRUM = {"augmentation": "cepstrum"}
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
+def test_a_parameter_that_would_change_nothing_is_refused(tiny):
+    for given, message in (
         ({"model": "svm", "epochs": 3}, "svm .* no use for epochs"),
         ({"model": "svm"} | CEPSTRUM, "no use for augmentation"),
         ({"model": "svm", "model_options": {"kernel_size": 3}}, "no option 'kernel"),
@@ -410,35 +374,22 @@ CEPSTRUM = {"augmentation": "cepstrum"}
         ({"augmentation_options": {"transforms": ["noise"]}}, "has no option"),
         (CEPSTRUM | {"augmentation_options": {"transforms": "noise"}}, "give a list"),
         (CEPSTRUM | {"augmentation_options": {"probability": 0}}, "greater than 0"),
-    ],
-)
-def test_a_parameter_that_would_change_nothing_is_refused(tiny, given, message):
-    with pytest.raises(ValueError, match=message):
-        planning.make_plan(config.validated(given), tiny)
+    ):
+        with pytest.raises(ValueError, match=message):
+            planning.make_plan(config.validated(given), tiny)
 
 
-def test_the_settings_are_those_that_run_ids_are_made_of(tiny):
+def test_the_settings_are_the_official_ones_and_all_are_compared(tiny):
+    """With published runs, whose features, model and options are compared apart."""
     settings = planning.make_plan(config.validated({"corpus": "EMODB"}), tiny).settings
-    names = """
-        corpus features feature_settings clip_samples data_sha256 folds_sha256 model
-        fold_file model_options
-    """
-    compared = """
-        protocol folds seed epochs batch_size learning_rate beta_1 beta_2 epsilon
-        schedule schedule_options early_stopping weight_average label_smoothing
-        loss loss_options augmentation augmentation_options
-        normalisation class_weights validation
-    """
-    assert set(settings) == {*names.split(), *compared.split()}
-    assert set(compare.COMPARED) == {*compared.split()}  # with published runs
+    apart = "corpus features feature_settings clip_samples model model_options"
+    apart = {*apart.split(), "data_sha256", "folds_sha256", "fold_file"}
+    assert set(compare.COMPARED) == set(settings) - apart
     official = {"epochs": 500, "batch_size": 64, "learning_rate": 1e-3}
     official |= {"beta_1": 0.93, "beta_2": 0.98, "label_smoothing": 0.1}
     assert official.items() <= settings.items()
     classical = planning.make_plan(config.validated(QUICK), tiny).settings
     assert {classical[name] for name in config.TRAINING} == {None}
-
-
-# --- several at once ------------------------------------------------------------------
 
 
 def test_seeds_end_as_each_alone_also_after_a_full_disk_which_keeps_the_finished(
@@ -454,6 +405,11 @@ def test_seeds_end_as_each_alone_also_after_a_full_disk_which_keeps_the_finished
         copy(source, target)
 
     given = {"device": device.select("cpu"), "verbose": 0}
+    slower, _ = small_plan(tmp_path / "both", tiny, seed=5, learning_rate=0.5)
+    for wrong, told in ((plans[0], r"seeds \[3, 3\]"), (slower, "in .'learning_rate'")):
+        with pytest.raises(ValueError, match=told):
+            train.train([plans[0], wrong], tiny, params[0].folders, **given)
+    assert not (tmp_path / "both").exists()
     with monkeypatch.context() as patch:
         patch.setattr("lib.fold.shutil.copyfile", full)
         with pytest.raises(OSError, match=r"fold_01.*No space left.*free some"):
@@ -469,19 +425,6 @@ def test_seeds_end_as_each_alone_also_after_a_full_disk_which_keeps_the_finished
     assert document(made[1])["traceback"] is None
 
 
-def test_plans_that_differ_in_more_than_the_seed_are_refused(tmp_path, tiny):
-    first, params = small_plan(tmp_path, tiny, seed=3)
-    twice, _ = small_plan(tmp_path, tiny, seed=3)
-    slower, _ = small_plan(tmp_path, tiny, seed=4, learning_rate=0.5)
-    for plans, message in (
-        ([first, twice], r"seeds \[3, 3\]"),
-        ([first, slower], "differ in .'learning_rate'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            train.train(plans, tiny, params.folders, device=device.select("cpu"))
-    assert not (tmp_path / "Results").exists()
-
-
 @pytest.mark.slow
 def test_folds_in_processes_end_as_one_after_the_other(calm, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "LEAST_STEPS", 0)
@@ -492,25 +435,10 @@ def test_folds_in_processes_end_as_one_after_the_other(calm, tmp_path, monkeypat
     pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
 
 
-def test_folds_and_seeds_are_one_program_on_jax_which_answers_recordings_too():
-    answered = "test_inference.py::test_a_recording_is_answered_as_in_a_batch[cpac]"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "tests/on_jax.py", f"tests/{answered}"],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        env=os.environ | {"KERAS_BACKEND": "jax"},
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert "RuntimeWarning" not in done.stdout + done.stderr
-
-
-def test_after_a_cut_a_run_is_given_as_many_processes(copied, tiny, monkeypatch):
-    asked = []
-    monkeypatch.setattr(train, "processes", lambda *given: asked.append(given[2]) or 1)
-    copied.outcome(2).unlink()
-    run(copied.workspace.root, tiny)
-    assert [len(sizes) for sizes in asked] == [3]
+def test_folds_and_seeds_are_one_program_on_jax_which_answers_recordings_too(others):
+    folder, process = others["jax"]
+    status, said = process.wait(), (folder / "said.txt").read_text()
+    assert status == 0 and "RuntimeWarning" not in said, said[-3000:]
 
 
 def test_processes_are_for_long_runs_on_tensorflows_cpu(monkeypatch):
