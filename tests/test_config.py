@@ -12,6 +12,7 @@ from lib import config, files
     ("given", "message"),
     [
         ({"epoch_typo": 3}, "unknown parameter 'epoch_typo' – did you mean 'epochs'"),
+        ({"xyz": 3}, "parameter 'xyz'; there are corpus, .*, learning_rate, "),
         ({"epochs": "ten"}, "epochs is 'ten'.*integer"),
         ({"epochs": True}, "epochs is True.*integer"),
         ({"protocol": "spaeker"}, "'spaeker'.*'paper'.*did you mean 'speaker'"),

@@ -55,7 +55,7 @@ def test_cosine_is_keras_cosine_between_the_epochs_it_shares_with_it():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cross_entropy", {"gamma": 1}, "cross_entropy' has no option 'gamma'"),
+        ("cross_entropy", {"gamma": 1}, "has no option 'gamma'; there are none"),
         ("focal", {"gamma": -1}, "gamma is -1.0; input should be greater"),
         ("focal", {"smooth_twice": 1}, "smooth_twice is 1; .* a valid bool"),
         ("margin", {"present": 1.5}, "present is 1.5; input should be less than"),
