@@ -146,9 +146,7 @@ def validated(values: Mapping[str, Any]) -> Parameters:
         raise ValueError(_explained(error, "parameter ")) from None
     front_end = parameters.features not in ("", "timnet_official")
     if parameters.official_features and (front_end or parameters.feature_options):
-        raise ValueError(
-            "official_features is given: leave features, feature_options out"
-        )
+        raise ValueError("official_features given: leave features, feature_options out")
     return parameters
 
 
@@ -160,7 +158,7 @@ def _explained(error: pydantic.ValidationError, what: str) -> str:
         message = fault["msg"].replace("Input should", "input should")
         line = f"{what}{name} is {given!r}; {message}"
         if fault["type"] == "extra_forbidden":
-            line = f"unknown {what}'{name}'{did_you_mean(name, known)}"
+            line = f"unknown {what}'{name}'{did_you_mean(name, known, 'there are')}"
         if fault["type"] == "literal_error":
             allowed = re.findall("'(.*?)'", fault["ctx"]["expected"])
             line += did_you_mean(str(given), allowed)
@@ -170,11 +168,12 @@ def _explained(error: pydantic.ValidationError, what: str) -> str:
     return "\n".join(lines)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return " – did you mean 'x'?" for the nearest known name, or ""."""
+def did_you_mean(name: str, known: Iterable[str], told: str = "") -> str:
+    """Return " – did you mean 'x'?" for the nearest known name, else `told` and all."""
     lowered = {one.lower(): one for one in map(str, known) if one != name}
     nearest = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-    return f" – did you mean '{lowered[nearest[0]]}'?" if nearest else ""
+    every = told and f"; {told} {', '.join(lowered.values()) or 'none'}"
+    return f" – did you mean '{lowered[nearest[0]]}'?" if nearest else every
 
 
 def with_defaults(
@@ -187,7 +186,8 @@ def with_defaults(
     signature = inspect.signature(function).parameters
     known = {name: parameter.default for name, parameter in signature.items()}
     for name in set(chosen) - set(known):
-        raise ValueError(f"{what} has no option '{name}'{did_you_mean(name, known)}")
+        hint = did_you_mean(name, known, "there are")
+        raise ValueError(f"{what} has no option '{name}'{hint}")
     options = known | {name: as_default(known[name], chosen[name]) for name in chosen}
     try:
         function(**options)

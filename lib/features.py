@@ -77,7 +77,7 @@ PRESETS = {name: FrontEnd(**values) for name, values in _PRESETS.items()}
 def front_end(preset: str, options: Mapping[str, object] | None = None) -> FrontEnd:
     """Return a preset with some of its values replaced."""
     if preset not in PRESETS:
-        hint = config.did_you_mean(preset, PRESETS)
+        hint = config.did_you_mean(preset, PRESETS, "there are")
         if preset == OFFICIAL:
             hint = ": it is imported by 01_preprocess with official_features"
         raise ValueError(f"no feature preset '{preset}'{hint}")

@@ -127,7 +127,7 @@ def require_use(params: config.Parameters, data: FeatureSet) -> None:
     """Raise ValueError for an option or parameter that could have no effect."""
     own, name = models.options(params.model), params.model
     for option in set(params.model_options) - set(own):
-        hint = config.did_you_mean(option, own)
+        hint = config.did_you_mean(option, own, "there are")
         raise ValueError(f"model_options: {name} has no option '{option}'{hint}")
     default = config.Parameters()
     given = [item for item in config.TRAINING if item in params.given]

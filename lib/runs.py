@@ -32,7 +32,6 @@ COLUMNS = (
     "parameters seconds finished synthetic warning run_id "
     "status note kind label classes setup configuration config"
 ).split()
-
 APART = ("protocol", "folds", "seed")  # settings in columns of their own
 
 
@@ -254,15 +253,15 @@ def load_runs(results: Path, run_ids: Iterable[str] | None = None) -> pd.DataFra
     settings that make its `setup`: all but protocol, folds and seed, which have columns
     of their own. `configuration` is the same for other seeds.
     """
-    rows, setups = [], {}  # runs of a setup share its settings
-    folders = [path.parent.name for path in Path(results).glob("*/run.json")]
-    wanted = folders if run_ids is None else set(folders).intersection(run_ids)
-    for folder in sorted(wanted):
+    rows, setups = [], {}  # runs of a setup share its settings and their digest
+    ids = [one.name for one in Path(results).glob("*")] if run_ids is None else run_ids
+    for folder in sorted(set(ids)):
         try:
             document = read_manifest(Path(results) / folder / "run.json")
-            row = _row(document, folder)
-            row["config"] = setups.setdefault(row["setup"], row["config"])
+            row = _row(document, folder, setups)
             rows.append({name: row[name] for name in COLUMNS if name in row})
+        except FileNotFoundError:
+            continue
         except (ValueError, LookupError, TypeError) as error:
             note = f"it cannot be read: {error}"
             rows.append({"run_id": folder, "status": "damaged", "note": note})
@@ -270,7 +269,7 @@ def load_runs(results: Path, run_ids: Iterable[str] | None = None) -> pd.DataFra
     return pd.DataFrame(rows, columns=COLUMNS).astype(whole)
 
 
-def _row(document: Mapping[str, Any], folder: str) -> dict[str, Any]:
+def _row(document: Mapping[str, Any], folder: str, setups: dict) -> dict[str, Any]:
     """Return what a run is, how far it got, and its scores if it is done."""
     given, folds, status = document["config"], document["folds"], document["status"]
     trained = sum("seconds" in fold for fold in folds)
@@ -282,10 +281,11 @@ def _row(document: Mapping[str, Any], folder: str) -> dict[str, Any]:
     if document["run_id"] != folder:
         note = "; ".join(filter(None, [note, f"a copy of {document['run_id']}"]))
     settings = {key: given[key] for key in given if key not in (*APART, "folds_sha256")}
-    row = {**document, **given, "config": settings, "run_id": folder, "note": note}
-    row["warning"], row["setup"] = "; ".join(caveats(document)), config.digest(settings)
+    if (key := pydantic_core.to_json(settings)) not in setups:
+        setups[key] = {"config": settings, "setup": config.digest(settings)}
+    row = {**document, **given, **setups[key], "run_id": folder, "note": note}
     row["configuration"] = f"{row['setup']} {given['protocol']} {given['folds']}"
-    row["label"] = protocol_label(document)
+    row |= {"label": protocol_label(document), "warning": "; ".join(caveats(document))}
     row["classes"] = len(document["data"]["label_names"])
     if status == "done":
         scores = document["metrics"]

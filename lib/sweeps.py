@@ -195,7 +195,7 @@ class Study:
         """Return what the file says; ValueError says what is wrong with it."""
         sweep = read_yaml(self.path, Sweep)
         if sweep.reference not in sweep.variants:
-            hint = config.did_you_mean(sweep.reference, sweep.variants)
+            hint = config.did_you_mean(sweep.reference, sweep.variants, "there are")
             fault = f"reference '{sweep.reference}' is not one of the variants{hint}"
             raise ValueError(f"{self.path}: {fault}")
         return sweep
@@ -263,8 +263,8 @@ class Study:
         """Write plan.tsv with the states of now; return it."""
         table = self._with_states(table)
         plain = {"header": False, "index": False, "lineterminator": "\n"}
-        target = self.folders.results / "plan.tsv"
-        files.write_text(target, table.to_csv(**TSV, **plain))
+        with files.atomic_path(self.folders.results / "plan.tsv") as temporary:
+            table.to_csv(temporary, **TSV, **plain)
         return table
 
     def read(self) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from lib import config, files
 def test_a_wrong_value_is_named_with_what_is_allowed():
     for given, message in (
         ({"epoch_typo": 3}, "unknown parameter 'epoch_typo' – did you mean 'epochs'"),
+        ({"xyz": 3}, "parameter 'xyz'; there are corpus, .*, learning_rate, "),
         ({"epochs": "ten"}, "epochs is 'ten'.*integer"),
         ({"epochs": True}, "epochs is True.*integer"),
         ({"protocol": "spaeker"}, "'spaeker'.*'paper'.*did you mean 'speaker'"),

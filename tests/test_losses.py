@@ -53,7 +53,7 @@ def test_cosine_is_keras_cosine_between_the_epochs_it_shares_with_it():
 
 def test_a_bad_option_is_named():
     for name, options, message in (
-        ("cross_entropy", {"gamma": 1}, "cross_entropy' has no option 'gamma'"),
+        ("cross_entropy", {"gamma": 1}, "has no option 'gamma'; there are none"),
         ("focal", {"gamma": -1}, "gamma is -1.0; input should be greater"),
         ("step", {"evry": 3}, "schedule 'step' has no option 'evry'.*'every'"),
         ("cosine", {"warm_up": 9, "epochs": 9}, "warm_up is 9, but .* has 9 epochs"),
