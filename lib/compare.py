@@ -17,11 +17,11 @@ PUBLISHED = files.REPOSITORY / "lib" / "data" / "published.csv"
 RECIPES = files.REPOSITORY / "notebooks" / "recipes"
 PLACE = ["corpus", "protocol"]
 ENDS = ("low", "high", "low_seeds", "high_seeds")
-SCORED = ["seeds", "uar", *(f"uar_{end}" for end in ENDS), "parameters", "trainers"]
+SCORED = ["seeds", "uar", *(f"uar_{end}" for end in ENDS)]
+SCORED += ["parameters", "trainers", "clips"]
 PAIRED = ["matched", "difference", *ENDS, "reliable", "speakers"]
 COLUMNS = [*PLACE, "system", "reference", *SCORED, *PAIRED]
 COLUMNS += ["p", "smallest_p", "holm_p", "note"]
-LEAKS = [*PLACE, "reference", "system", *PAIRED, "clips", "reference_clips", "note"]
 # Splits that speakers do not decide; each trains on clips that others test.
 RANDOM = ("paper", "paper_best", "stratified", "holdout", "repeated_holdout")
 FACTS = ("protocol", "folds", "seed", "epochs")
@@ -42,10 +42,17 @@ def systems(
     over `seeds`, difference that over the `matched` ones, which both have; low_seeds
     and high_seeds as `metrics.mean_score` has them. p is that of the sign-flip test
     over speakers, and over random splits that of the corrected t test; holm_p corrects
-    it for all rows of a corpus and protocol. trainers is the number of speakers who
-    train in a fold; note says what there is not, and why.
+    it for all rows of a corpus and protocol. trainers and clips are the numbers of
+    speakers and of clips that train in a fold; note says what there is not, and why.
     """
-    rows, read = [], _reader(results)
+
+    @functools.cache
+    def read(run_id: str) -> tuple[pd.DataFrame, list[dict]]:
+        folder = Path(results) / run_id
+        table = runs.read_predictions(folder / "predictions.csv")
+        return table, runs.read_manifest(folder / "run.json")["folds"]
+
+    rows = []
     for place, part in runs.newest(board).groupby(PLACE, sort=False):
         name = reference or _best_baseline(part, by)
         base = part[part[by] == name]
@@ -59,36 +66,6 @@ def systems(
     table = pd.DataFrame(rows, columns=COLUMNS)
     given = table[table["p"].notna()]
     return table.assign(holm_p=given.groupby(PLACE)["p"].transform(metrics.holm))
-
-
-def across_protocols(results: Path, board: pd.DataFrame) -> pd.DataFrame:
-    """Compare what the same system scores under different protocols, without tests.
-
-    The same system has the same settings in everything but protocol, number of folds
-    and seed; the reference is the most honest protocol, first in a leaderboard. clips
-    and reference_clips train in a fold: where they differ, so does the training.
-    """
-    rows, read = [], _reader(results)
-    for _, part in runs.newest(board).groupby("setup", sort=False):
-        (_, base), *others = part.groupby("configuration", sort=False)
-        honest = base["protocol"].iloc[0]
-        for _, own in others:
-            row = own.iloc[0][[*PLACE, "system"]].to_dict() | {"reference": honest}
-            if row["protocol"] != honest:
-                rows.append(row | _or_note(_pair, read, own, base))
-    return pd.DataFrame(rows, columns=LEAKS)
-
-
-def _reader(results: Path) -> Callable[[str], tuple[pd.DataFrame, list[dict]]]:
-    """Return a function from a run id to the predictions and folds of the run."""
-
-    @functools.cache
-    def read(run_id: str) -> tuple[pd.DataFrame, list[dict]]:
-        folder = Path(results) / run_id
-        table = runs.read_predictions(folder / "predictions.csv")
-        return table, runs.read_manifest(folder / "run.json")["folds"]
-
-    return read
 
 
 def _or_note(function: Callable[..., dict], *given: Any) -> dict[str, Any]:
@@ -107,13 +84,15 @@ def _score(read: Callable, own: pd.DataFrame) -> dict[str, Any]:
     tables, folds = zip(*map(read, own["run_id"]), strict=True)
     found = metrics.mean_score(tables)
     told = {f"uar_{end}": found[end] for end in ENDS} | {"uar": found["value"]}
-    trainers = sorted({len(fold["train"]["speakers"]) for fold in sum(folds, [])})
+    trained = [fold["train"] for fold in sum(folds, [])]
+    trainers = sorted({len(one["speakers"]) for one in trained})
     told["trainers"] = " to ".join(map(str, {trainers[0]: 1, trainers[-1]: 1}))
+    told["clips"] = np.mean([one["n"] for one in trained])
     return told | {"seeds": len(own), "parameters": own["parameters"].iloc[0]}
 
 
 def _pair(
-    read: Callable, own: pd.DataFrame, base: pd.DataFrame, protocol: str = ""
+    read: Callable, own: pd.DataFrame, base: pd.DataFrame, protocol: str
 ) -> dict[str, Any]:
     """Return the difference over the seeds that both have, tested for a protocol."""
     sides = [side.set_index("seed")["run_id"].to_dict() for side in (own, base)]
@@ -121,27 +100,21 @@ def _pair(
     if not seeds:
         raise ValueError("the reference has no finished run of the same seed here")
     pairs = [[*zip(*(read(side[n]) for n in seeds), strict=True)] for side in sides]
-    (ours, folds), (theirs, base_folds) = pairs
+    (ours, _), (theirs, folds) = pairs
     found = metrics.compare_predictions(ours, theirs)
     found |= {"matched": found.pop("seeds"), "difference": found["value"]}
-    for name, told in (("clips", folds), ("reference_clips", base_folds)):
-        found[name] = np.mean([fold["train"]["n"] for fold in sum(told, [])])
-    p, least, why = found["sign_flip_p"], found["smallest_p"], ""
+    p, least = found["sign_flip_p"], found["smallest_p"]
     if protocol in RANDOM:
-        scores = [
-            pd.concat(
-                metrics.per_fold(t["y_true"], t["y_pred"], t["fold"]) for t in side
-            )
-            for side in (ours, theirs)
-        ]
+        scores = [pd.concat(map(metrics.per_fold, side)) for side in (ours, theirs)]
         p, least, why = np.nan, np.nan, "the folds differ"
         if np.array_equal(*(table[["fold", "n"]] for table in scores)):
-            ratio = scores[0]["n"].mean() / found["reference_clips"]
+            trained = [fold["train"]["n"] for fold in sum(folds, [])]
+            ratio = scores[0]["n"].mean() / np.mean(trained)
             p = metrics.corrected_t(scores[0]["uar"] - scores[1]["uar"], ratio)
             why = "one split, or no spread over splits"
-    elif protocol:
+    else:
         why = f"with {found['speakers']} speakers it cannot be below {least:.3f}"
-    note = f"no p: {why}" if np.isnan(p) and why else ""
+    note = f"no p: {why}" if np.isnan(p) else ""
     return found | {"p": p, "smallest_p": least, "note": note}
 
 

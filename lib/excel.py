@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from openpyxl import Workbook
 from openpyxl.styles import Font
-from sklearn.metrics import classification_report
+from sklearn.metrics import classification_report, confusion_matrix
 
-from lib import files, metrics, runs
+from lib import files, runs
 
 SCORES = ["precision", "recall", "f1-score", "support"]
 
@@ -47,7 +47,7 @@ def _fold_tables(
     told = {"labels": indices, "target_names": [*map(str, indices)], "zero_division": 0}
     for fold, rows in predictions.groupby("fold"):
         answers = rows["y_true"], rows["y_pred"]
-        counts = metrics.confusion(*answers, len(names)).T
+        counts = confusion_matrix(*answers, labels=indices).T
         report = classification_report(*answers, output_dict=True, **told)
         report = pd.DataFrame(report).T.set_axis([*names, *list(report)[-3:]])
         # Scikit-learn gives a class that does not occur a recall of 0.

@@ -1,9 +1,8 @@
-"""Scores, intervals, paired tests and calibration, on plain arrays.
+"""Scores, intervals and paired tests, on predictions.
 
 Labels are indices; speakers "" where unknown; scores and p-values lie in [0, 1].
 """
 
-from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,11 @@ LEVEL = 0.95  # coverage of the intervals
 
 def scores(y_true, y_pred) -> dict[str, float]:
     """Return "uar" and "macro_f1", means over the classes of `y_true`, and "war"."""
-    found = _scores_of_counts(confusion(y_true, y_pred))
+    labels = np.union1d(y_true, y_pred)
+    if not labels.size:
+        raise ValueError("there are no clips to score")
+    table = stats.contingency.crosstab(y_true, y_pred, levels=(labels, labels))
+    found = _scores_of_counts(table.count)
     return {name: float(value) for name, value in found.items()}
 
 
@@ -39,53 +42,22 @@ def _scores_of_counts(counts) -> dict[str, np.ndarray]:
         }
 
 
-def confusion(y_true, y_pred, num_classes: int = 0) -> np.ndarray:
-    """Return how often class i (row) was predicted as class j (column), int (K, K)."""
-    y_true, y_pred = _columns(y_true, y_pred)
-    low, high = min(y_true.min(), y_pred.min()), max(y_true.max(), y_pred.max())
-    classes = num_classes or high + 1
-    if low < 0 or high >= classes:
-        raise ValueError(f"labels go from {low} to {high}; there are {classes} classes")
-    cells = np.bincount(y_true * classes + y_pred, minlength=classes**2)
-    return cells.reshape(classes, classes)
-
-
-def per_fold(y_true, y_pred, fold) -> pd.DataFrame:
+def per_fold(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return fold, n, uar, war, macro_f1 of every test fold."""
-    y_true, y_pred, fold = _columns(y_true, y_pred, fold)
-    names, n = np.unique(fold, return_counts=True)
-    found = [scores(y_true[fold == name], y_pred[fold == name]) for name in names]
-    return pd.DataFrame({"fold": names, "n": n}).join(pd.DataFrame(found))
-
-
-def _columns(*columns) -> list[np.ndarray]:
-    arrays = [np.asarray(column) for column in columns]
-    shapes = [array.shape for array in arrays]
-    if len(set(shapes)) > 1 or arrays[0].ndim != 1 or not arrays[0].size:
-        raise ValueError(f"columns of one and the same length are needed, not {shapes}")
-    return arrays
-
-
-# Clusters are speakers, or utterances where the speaker of some row is unknown.
-Interval = namedtuple("Interval", "low high clusters reliable unit note")
-
-
-def interval(y_true, y_pred, speaker, metric="uar") -> Interval:
-    """Return the interval of one of `SCORES` over speakers, as `mean_score` has it."""
-    arrays = _columns(y_true, y_pred, speaker)
-    table = pd.DataFrame(
-        dict(zip(("y_true", "y_pred", "speaker"), arrays, strict=True))
-    )
-    found = mean_score([table.assign(file=table.index)], metric)
-    return Interval(*(found[name] for name in Interval._fields))
+    rows = [
+        {"fold": fold, "n": len(part)} | scores(part["y_true"], part["y_pred"])
+        for fold, part in predictions.groupby("fold")
+    ]
+    return pd.DataFrame(rows)
 
 
 def mean_score(seeds: Sequence[pd.DataFrame], metric="uar") -> dict[str, Any]:
-    """Return one of `SCORES`, pooled over clips, the mean over the seeds of a system.
+    """Return one of `SCORES` as value, pooled over clips, the mean over the seeds.
 
-    `seeds` are predictions, a table for each seed. low to high is the interval over
-    speakers, of these seeds; low_seeds to high_seeds that over speakers and seeds, None
-    with one seed.
+    `seeds` are predictions of a system, a table for each seed. low to high is the
+    interval over speakers, of these seeds; low_seeds to high_seeds that over speakers
+    and seeds, None with one seed. Where the speaker of some row is unknown, `unit` is
+    "utterance"; note says what the interval rests on, reliable whether to trust it.
     """
     counts, unit = _by_cluster(seeds)
     return _estimate([counts], unit, metric)
@@ -98,7 +70,7 @@ def _by_cluster(seeds: Sequence[pd.DataFrame]) -> tuple[np.ndarray, str]:
     member = clips["file" if unit == "utterance" else "speaker"]
     names, code = np.unique(member, return_inverse=True)
     seed = np.repeat(range(len(seeds)), [len(table) for table in seeds])
-    y_true, y_pred = _columns(clips["y_true"], clips["y_pred"])
+    y_true, y_pred = clips["y_true"].to_numpy(), clips["y_pred"].to_numpy()
     classes = 1 + max(y_true.max(), y_pred.max())
     counts = np.zeros((len(seeds), len(names), classes, classes), np.int64)
     np.add.at(counts, (seed, code, y_true, y_pred), 1)
@@ -153,15 +125,13 @@ def _half_width(parts: Sequence[tuple[float, int]]) -> float:
 
 def pooled_and_folds(predictions: pd.DataFrame) -> dict:
     """Return the scores of a run, pooled and over folds, as its manifest has them."""
-    y_true, y_pred, fold = (predictions[name] for name in ("y_true", "y_pred", "fold"))
-    speaker = predictions["speaker"].fillna("")
-    pooled = scores(y_true, y_pred)
+    pooled = scores(predictions["y_true"], predictions["y_pred"])
     for metric in ("uar", "war"):
-        found = interval(y_true, y_pred, speaker, metric)
-        pooled[f"{metric}_interval"] = [found.low, found.high]
-    basis = {key: getattr(found, key) for key in ("unit", "clusters", "reliable")}
+        found = mean_score([predictions.fillna({"speaker": ""})], metric)
+        pooled[f"{metric}_interval"] = [found["low"], found["high"]]
+    basis = {key: found[key] for key in ("unit", "clusters", "reliable")}
     pooled["interval"] = {"method": "jackknife-t", "level": LEVEL} | basis
-    folds = per_fold(y_true, y_pred, fold).drop(columns="n")
+    folds = per_fold(predictions).drop(columns="n")
     spread = folds[list(SCORES)].std().astype(object)
     return {
         "pooled": pooled,
@@ -244,25 +214,3 @@ def holm(p_values) -> np.ndarray:
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     return np.minimum(stepped, 1)[np.argsort(order)]
-
-
-def reliability(y_true, probabilities, bins: int = 15) -> pd.DataFrame:
-    """Return low, high, n, confidence and accuracy of bins of equal width."""
-    probabilities = np.asarray(probabilities, float)
-    y_true, confidence = _columns(y_true, probabilities.max(axis=1))
-    if confidence.max() > 1 + 1e-6:  # softmax may exceed 1 by a rounding error
-        raise ValueError("probabilities must lie between 0 and 1; these do not")
-    edges = np.linspace(0, 1, bins + 1)
-    place = pd.cut(np.minimum(confidence, 1), edges, labels=False)
-    right = probabilities.argmax(axis=1) == y_true
-    groups = pd.DataFrame({"confidence": confidence, "accuracy": right}).groupby(place)
-    table = groups.mean().reindex(range(bins))
-    table.insert(0, "n", groups.size().reindex(range(bins), fill_value=0))
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:]}).join(table)
-
-
-def expected_calibration_error(y_true, probabilities, bins: int = 15) -> float:
-    """Return the expected calibration error (Guo et al., ICML 2017, equation 3)."""
-    table = reliability(y_true, probabilities, bins)
-    gap = (table["accuracy"] - table["confidence"]).abs().fillna(0)
-    return float(np.average(gap, weights=table["n"]))

@@ -26,19 +26,7 @@ def variants(study: Study) -> pd.DataFrame:
     planned = plan.groupby(CELL, sort=False).size().rename("planned").reset_index()
     table = planned.merge(found, "left", CELL).sort_values(CELL[:2], kind="stable")
     table[["seeds", "matched"]] = table[["seeds", "matched"]].fillna(0).astype(int)
-    table = table.fillna({"note": "no run is done"}).reset_index(drop=True)
-    return table.assign(epoch_seconds=_epoch_seconds(study, plan, table))
-
-
-def _epoch_seconds(study: Study, plan: pd.DataFrame, table: pd.DataFrame) -> list:
-    """Return the median time of an epoch in each row, without the first, from logs."""
-    found = []
-    for row in table[CELL].itertuples(index=False):
-        ids = plan["id"][(plan[CELL] == list(row)).all(axis=1)]
-        files = (path for i in ids for path in (study.workspace.logs / i).glob("*.csv"))
-        logs = [pd.read_csv(path)["seconds"].iloc[1:] for path in files]
-        found.append(pd.concat(logs).median() if logs else None)
-    return found
+    return table.fillna({"note": "no run is done"}).reset_index(drop=True)
 
 
 def sentence(row: Mapping[str, Any]) -> str:
@@ -93,9 +81,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         "with seeds": [_span(row, "difference", "", "_seeds", "+") for row in rows],
         **{name: table[n].map("{:.3f}".format, "ignore") for name, n in number.items()},
         "parameters": table["parameters"].map("{:,.0f}".format, "ignore"),
-        "s per epoch": table["epoch_seconds"].map("{:.2f}".format, "ignore"),
         "trainers": table["trainers"],
     }
+    if "epoch_seconds" in table:  # from the logs, where a notebook has read them
+        columns["s per epoch"] = table["epoch_seconds"].map("{:.2f}".format, "ignore")
     found = table[CELL].rename(columns={"system": "variant"}).assign(**columns)
     return found.astype(object).fillna("").replace("", "–")
 

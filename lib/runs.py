@@ -227,15 +227,15 @@ def write_predictions(target: Path, table: pd.DataFrame) -> None:
 
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read predictions; identifiers stay text, also where they look like numbers."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no predictions at {path}; {AGAIN}")
     require_unchanged(path)
     text = dict.fromkeys(("file", "speaker", "sex"), "object")
     return pd.read_csv(path, dtype=text, keep_default_na=False)
 
 
 def require_unchanged(path: Path) -> None:
-    """Raise ValueError if a file of a finished run is not what its manifest names."""
+    """Raise an error if a file of a finished run is gone, or not what was written."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.stem} at {path}; {AGAIN}")
     try:
         document = read_manifest(path.parent / "run.json")
     except (FileNotFoundError, ValueError):

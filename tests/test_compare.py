@@ -131,30 +131,19 @@ def test_what_cannot_be_compared_says_why(tmp_path):
     assert found["difference"].notna().sum() == 2 and found["holm_p"].isna().all()
     alone = table[table["run_id"] == "usual"]
     assert compare.systems(tmp_path, alone)["note"].str.contains("the same seed").all()
-    assert compare.across_protocols(tmp_path, alone).empty
 
 
-def test_a_leak_is_worth_the_difference_to_the_most_honest_protocol(tmp_path):
+def test_protocols_of_a_system_are_compared_as_rows_of_one_group(tmp_path):
     frames = {"paper": answers(20, 1), "speaker": answers(11, 2), "text": answers(9, 3)}
-    given = {
-        name: (frame, {"protocol": name, "seed": 3 + len(name), "folds": len(name)})
-        for name, frame in frames.items()
-    }
-    given = {name: (frame, own | {"seed": 3}) for name, (frame, own) in given.items()}
-    more = {"train": {"n": 48, "speakers": ["01"]}}
-    given["paper"] = (frames["paper"], given["paper"][1] | more)
-    given["other"] = (answers(4), {"protocol": "paper", "batch_size": 8})
-    given["features"] = (answers(4), {"protocol": "holdout", "features": "x"})
-    found = compare.across_protocols(tmp_path, board(tmp_path, given))
-    found = found.set_index("protocol")
-    assert set(found.index) == {"paper", "text"} and "p" not in found
-    for protocol, clips in (("paper", 48), ("text", 36)):
-        row = found.loc[protocol]
-        expected = uar(frames[protocol]) - uar(frames["speaker"])
-        assert row["difference"] == pytest.approx(expected)
-        assert (row["reference"], row["matched"]) == ("speaker", 1)
-        assert (row["clips"], row["reference_clips"]) == (clips, 36)
-        assert "batch size 64" in row["system"]
+    given = {name: (frame, {"protocol": name}) for name, frame in frames.items()}
+    given["paper"][1]["train"] = {"n": 48, "speakers": ["01"]}
+    table = board(tmp_path, given)
+    group = table.assign(protocol="any", rule=table["protocol"])
+    found = compare.systems(tmp_path, group, "speaker", by="rule").set_index("system")
+    assert found["clips"].to_dict() == {"speaker": 36, "text": 36, "paper": 48}
+    for rule in ("paper", "text"):
+        expected = uar(frames[rule]) - uar(frames["speaker"])
+        assert found.loc[rule, "difference"] == pytest.approx(expected)
 
 
 # --- our runs beside published numbers ------------------------------------------------
