@@ -5,7 +5,7 @@ Folds part whole utterances, so that no copy of a tested clip is trained on.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.random import Generator
@@ -85,13 +85,6 @@ def augment_cepstra(
         hit = rng.random(len(x)) < probability
         changed[hit] = CEPSTRUM[name](changed[hit], rng)
     return changed
-
-
-def require_known(names: Sequence[str], known: Mapping[str, object]) -> None:
-    """Raise ValueError unless all names are known, and there are some."""
-    right = isinstance(names, list | tuple) and names
-    if not right or not all(name in list(known) for name in names):
-        raise ValueError(f"transforms is {names!r}; give a list of {', '.join(known)}")
 
 
 def augmented_copies(

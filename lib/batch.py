@@ -49,7 +49,7 @@ def run(
     """
     import distributed
 
-    stop = _stop_file(study)
+    stop = study.stop
     with contextlib.ExitStack() as stack:
         stack.enter_context(runs.only_one(study.folders))
         stop.unlink(missing_ok=True)
@@ -216,24 +216,18 @@ class Cluster(pydantic.BaseModel, extra="forbid"):
             life = ["--lifetime", f"{0.9 * wall.total_seconds():.0f}s"]
             extra = [*self.options.get("worker_extra_args", []), *life]
             made = kind(**self.options | {"worker_extra_args": extra})
-        except (KeyError, AttributeError):
-            fault = 'options: walltime is needed, as text: "08:00:00"'
-            raise ValueError(f"{path}: {fault}") from None
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: options: {error}") from None
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            fault = f'{error!r}; walltime is needed, as text: "08:00:00"'
+            raise ValueError(f"{path}: options: {fault}") from None
         made.adapt(minimum_jobs=1, maximum_jobs=self.jobs)
         return made
-
-
-def _stop_file(study: Study) -> Path:
-    return study.folders.logs / "stop"
 
 
 def stop(study: Study) -> str:
     """Ask who runs a study to stop; checkpoints keep what is unfinished."""
     if not runs.is_locked(study.folders):
         return f"{study.name} is not being run; a job array is stopped by its queue"
-    files.write_text(_stop_file(study), runs.now())
+    files.write_text(study.stop, runs.now())
     return f"{study.name} stops within seconds; {AGAIN}"
 
 
@@ -247,13 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=0, help="on this machine")
     parser.add_argument("--scheduler", default="", help="address of Dask's scheduler")
     parser.add_argument("--cluster", default="", help="file that describes a queue")
-    queues = parser.add_mutually_exclusive_group()
-    for queue in ("slurm", "pbs", "kubernetes"):
-        own = {"dest": "queue", "action": "store_const", "const": queue}
-        queues.add_argument(f"--{queue}", help="script: for this queue", **own)
     given = parser.parse_args(arguments)
-    if (given.what == "script") != bool(given.queue):
-        parser.error("script takes one of --slurm, --pbs and --kubernetes")
     try:
         workspace = files.Workspace(given.workspace, given.datasets_dir)
         study = Study(given.study, workspace)
@@ -267,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "plan": lambda: sweeps.counts(study.plan()),
             "status": study.status,
             "stop": lambda: stop(study),
-            "script": lambda: study.script(given.queue),
+            "script": study.script,
         }
         print(does[given.what]())
     except KeyboardInterrupt:

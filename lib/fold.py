@@ -178,7 +178,6 @@ class FoldTraining:
     fold: Fold
     folders: RunFolders
     epochs: int | None = None  # to train
-    untrained: State = ()  # what `Network.draw` returned
     epoch: int = 0
     seconds: float = 0.0
     history: list[Metrics] = dataclasses.field(default_factory=list)
@@ -209,10 +208,8 @@ class FoldTraining:
         except Exception:  # a flipped bit of a zip file can raise almost anything
             return None
         if (found := content.pop("owner", "not said")) != self.owner:
-            raise ValueError(
-                f"{path} is of another run or of other rows ({found}) than "
-                f"{self.owner}; set overwrite=True to train this run anew"
-            )
+            fault = f"is of another run or of other rows ({found}) than {self.owner}"
+            raise ValueError(f"{path} {fault}; set overwrite=True to train it anew")
         return content
 
     def outcome(self) -> dict[str, Any] | None:
@@ -220,9 +217,9 @@ class FoldTraining:
         whole = self.folders.model(self.fold.number).is_file()
         return self.read(self.folders.outcome(self.fold.number)) if whole else None
 
-    def begin(self, report: Report) -> State:
-        """Return the state of the last checkpoint, or the untrained one."""
-        number, state = self.fold.number, self.untrained
+    def begin(self, report: Report, state: State = ()) -> State:
+        """Return the state of the last checkpoint, or the untrained `state`."""
+        number = self.fold.number
         content = self.read(self.folders.checkpoint(number))
         if content and "0" in content:
             count = sum(map(str.isdigit, content))
@@ -290,10 +287,9 @@ class FoldTraining:
         """Count an epoch; tell whether what it `said` of validation is the best."""
         self.epoch += 1
         if not np.isfinite(row["loss"]):
-            raise FloatingPointError(
-                f"fold {self.fold.number}, epoch {self.epoch}: the loss is "
-                f"{row['loss']}; lower learning_rate"
-            )
+            fault = f"the loss is {row['loss']}; lower learning_rate"
+            place = f"fold {self.fold.number}, epoch {self.epoch}"
+            raise FloatingPointError(f"{place}: {fault}")
         score = self.best_score
         if said is not None:
             # The loss is that of labels that are not smoothed.
@@ -357,14 +353,14 @@ class FoldTraining:
         return arrays | rest
 
 
-def _corpus(plan: Plan, data: FeatureSet) -> tuple[np.ndarray, ...]:
-    """Return all clips, altered copies last, the row of each, and which are copies."""
+def _corpus(plan: Plan, data: FeatureSet) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return all clips, altered copies last, the row of each, and how many are none."""
     clips, owner = files.pieces(data.x)
     count = len(owner)
     if plan.copies is not None:
         more, of = files.pieces(plan.copies)
         clips, owner = np.concatenate([clips, more]), np.concatenate([owner, of])
-    return clips, owner, np.arange(len(owner)) >= count
+    return clips, owner, count
 
 
 def train_folds(
@@ -375,19 +371,21 @@ def train_folds(
     On TensorFlow a network trains one fold at a time.
     """
     engine, plan, data = network.engine, trainings[0].plan, trainings[0].data
-    corpus, owner, copied = _corpus(plan, data)
+    corpus, owner, count = _corpus(plan, data)
     y, smoothing = data.y[owner], plan.settings["label_smoothing"]
     if plan.settings["loss_options"].get("smooth_twice"):
         smoothing = 1 - (1 - smoothing) ** 2
     labels = losses.smoothed_labels(y, len(data.label_names), smoothing)
     inside = [np.flatnonzero(np.isin(owner, one.fold.train)) for one in trainings]
     weights = [training.weights(y) for training in trainings]
-    judging = [
-        np.flatnonzero(np.isin(owner, one.fold.validation) & ~copied)
-        for one in trainings
-    ]
-    engine.assign([training.begin(report) for training in trainings])
-    saved_at = time.monotonic()
+    own = owner[:count]  # copies judge nothing
+    judging = [np.flatnonzero(np.isin(own, one.fold.validation)) for one in trainings]
+    states, saved_at = [], time.monotonic()
+    for training in trainings:
+        number, rows = training.fold.number, training.fold.train
+        drawn = network.draw(training.plan.settings["seed"], number, data.x[rows])
+        states.append(training.begin(report, drawn))
+    engine.assign(states)
     while still := [training for training in trainings if not training.ended()]:
         begun, clips = time.monotonic(), corpus
         # Folds that a cut has left behind catch up first.

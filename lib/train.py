@@ -264,10 +264,6 @@ def _outcomes(
         yield from zip(trainings, outcomes, strict=True)
         return
     network = Network(plan.settings, data)
-    for training in trainings:
-        seed = training.plan.settings["seed"]
-        rows = data.x[training.fold.train]
-        training.untrained = network.draw(seed, training.fold.number, rows)
     # As one program where the clips are the same for all folds: neither altered in
     # every epoch, nor copies that the seed decides.
     seeds = {training.plan.settings["seed"] for training in trainings}
@@ -296,12 +292,9 @@ def _in_process(training: FoldTraining, threads: int, parent: int) -> dict[str, 
     if run_id not in _networks:
         _networks.clear()
         _networks[run_id] = Network(training.plan.settings, training.data)
-    seed, network = training.plan.settings["seed"], _networks[run_id]
-    rows = training.data.x[training.fold.train]
-    training.untrained = network.draw(seed, training.fold.number, rows)
 
     def report(training: FoldTraining, row: Metrics) -> None:
         if os.getppid() != parent:  # which was killed, so that its lock is gone
             raise SystemExit
 
-    return train_folds(network, [training], report)[0]
+    return train_folds(_networks[run_id], [training], report)[0]

@@ -78,7 +78,7 @@ def test_a_plan_has_every_run_once_under_the_id_that_training_gives_it(study):
 def test_the_time_left_is_reckoned_from_the_runs_that_are_done(study):
     toy = study()
     table = toy.plan()
-    assert toy.estimate(table, 2) == "unknown for cnn"
+    assert toy.estimate(table, 2) == "0 days 00:00:00, unknown for cnn"
     done = runs.RunFolders(toy.workspace, table["id"][0])
     files.write_json(done.manifest, {"schema_version": 2, "seconds": 100.0})
     (done.results / "03_test.ipynb").touch()
@@ -107,7 +107,8 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(study):
         ({"variants": {"slow": {"recipe": "none"}}}, "slow.*none.yaml"),
         ({"reference": "slwo"}, "'slwo' is not one of the variants.*'slow'"),
         ({"corpora": ["SAVEE", "EMODB"]}, "EMODB, holdout: .*EMODB"),
-        ({"corpora": ["SAVEE", "SAVEE"]}, "twice"),
+        ({"corpora": ["SAVEE", "SAVEE"]}, "slow, SAVEE.*same run"),
+        ({"seeds": [1, 1]}, "seed 1: is the same run as slow"),
         ({"protocols": ["speakers"]}, "did you mean 'speaker'"),
         ({"seed": 3}, "seed: Extra inputs"),
     ):
@@ -175,12 +176,12 @@ def test_the_studies_of_the_reports_are_possible(tmp_path):
 
 def test_the_scripts_of_job_arrays_are_whole(study):
     """As far as it can be told without a queue: the shell parses them."""
-    table = study().plan()
-    for queue in ("slurm", "pbs"):
-        path = study().script(queue)
+    table, _ = study().plan(), study().script()
+    folder = study().folders.results
+    for path in (folder / "slurm.sh", folder / "pbs.sh"):
         subprocess.run(["sh", "-n", path], check=True)
         assert f"1-{len(table)}" in path.read_text()
-    job = yaml.safe_load(study().script("kubernetes").read_text())["spec"]
+    job = yaml.safe_load((folder / "kubernetes.yaml").read_text())["spec"]
     (pod,) = job["template"]["spec"]["containers"]
     assert job["completions"] == len(table) and job["completionMode"] == "Indexed"
     subprocess.run(["sh", "-n", "-c", pod["args"][0]], check=True)
@@ -404,7 +405,7 @@ def test_runs_of_a_queue_go_on_where_their_jobs_were_killed(tree, queue):
         jobs = filter(psutil.pid_exists, map(int, queue.read_text().split()))
         return [*map(psutil.Process, jobs)]
 
-    assert tree.command("script", "--slurm").wait() == 0
+    assert tree.command("script").wait() == 0
     (tree.root / "hold").touch()
     jobs = array()
     tree.wait_for_steps(6)
