@@ -10,7 +10,6 @@ import collections
 import contextlib
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import dask.system
+import dask_jobqueue
+import distributed
 import pandas as pd
 import pydantic
 from pydantic import PositiveInt
@@ -47,8 +49,6 @@ def run(
     `workers` is for this machine (0: as many as fit), `scheduler` the address of Dask's
     scheduler, `cluster` a file for a queue. RuntimeError if the study is being run.
     """
-    import distributed
-
     stop = study.stop
     with contextlib.ExitStack() as stack:
         stack.enter_context(runs.only_one(study.folders))
@@ -59,15 +59,11 @@ def run(
         print(f"{sweeps.counts(table)}; {len(left)} to run", flush=True)
         if left.empty:
             return table
-        place = _workers(workers, scheduler, cluster)
-        client, count, told = stack.enter_context(place)
+        client, count, told = stack.enter_context(_workers(workers, scheduler, cluster))
         # Runs end with this command, also where it is interrupted.
         stack.callback(files.write_text, stop, runs.now())
         print(f"Time left: {study.estimate(table, count)}", flush=True)
-        link = client.dashboard_link
-        if not scheduler and not cluster:  # it listens here, and is told another name
-            link = re.sub(r"//[^:]*:", "//127.0.0.1:", link)
-        print(f"What the workers do: {link}", flush=True)
+        print(f"What the workers do: {client.dashboard_link}", flush=True)
         bar = stack.enter_context(tqdm(total=len(left), unit="run"))
         tasks = _tasks(left, told["gpus"])
         # Results of an earlier time, of which the scheduler knows, are not taken.
@@ -83,7 +79,7 @@ def run(
             said = future.exception() or future.result()
             for run_id in made[future.key]:
                 folders = RunFolders(study.workspace, run_id)
-                if said not in ("ended", "stopped"):
+                if said:
                     note_failure(folders, str(said))
                 ended[sweeps.state(folders)] += 1
             bar.update(len(made[future.key]))
@@ -94,10 +90,8 @@ def run(
 
 
 def _tasks(left: pd.DataFrame, gpus: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the commands to give, each with the runs that it makes.
-
-    On JAX's GPU, runs that differ in the seed alone are trained as one program.
-    """
+    """Return the commands to give, each with the runs that it makes."""
+    # On JAX's GPU, runs that differ in the seed alone are trained as one program.
     join = gpus and os.environ.get("KERAS_BACKEND") == "jax"
     tasks = {}
     for _, some in left.groupby(sweeps.CELL if join else "id", sort=False):
@@ -123,13 +117,9 @@ def note_failure(folders: RunFolders, text: str) -> None:
 
 
 def execute(line: str, stop: str, cores: int, gpus: Sequence[str]) -> str:
-    """Run a command on a worker; return "ended", "stopped" or what went wrong.
-
-    All processes of the run are killed where the worker dies, which closes the pipe,
-    or where there is a file `stop`. Checkpoints lose nothing by it.
-    """
-    import distributed
-
+    """Run a command on a worker; return what went wrong, "" if nothing."""
+    # Its processes are killed where the worker dies or there is a file `stop`: either
+    # closes the pipe. Checkpoints lose nothing by it.
     variables, name = os.environ | {"CORES": str(cores)}, distributed.get_worker().name
     if gpus and str(name).isdecimal():  # of this machine: a GPU for each
         variables["CUDA_VISIBLE_DEVICES"] = gpus[int(name) % len(gpus)]
@@ -137,26 +127,21 @@ def execute(line: str, stop: str, cores: int, gpus: Sequence[str]) -> str:
     how = {"stdin": subprocess.PIPE, "start_new_session": True, "env": variables}
     for _ in range(ATTEMPTS):
         if os.path.exists(stop):
-            return "stopped"
+            return ""
         process = subprocess.Popen(["sh", "-c", guarded], **how)
         while process.poll() is None and not os.path.exists(stop):
             time.sleep(0.5)
         process.stdin.close()
-        if os.path.exists(stop):
-            process.wait()
-            return "stopped"
-        if process.returncode not in (-9, 137):
+        if process.wait() not in (-9, 137):
             break
         time.sleep(1)
-    return "its processes were killed" if process.returncode else "ended"
+    killed = process.returncode and not os.path.exists(stop)
+    return "its processes were killed" if killed else ""
 
 
 @contextlib.contextmanager
 def _workers(count: int, scheduler: str, cluster: str) -> Iterator[tuple]:
     """Yield a client, the number of its workers, and what `execute` needs to know."""
-    import dask
-    import distributed
-
     cores, gpus, share = dask.system.CPU_COUNT, _gpus(), 1
     with contextlib.ExitStack() as stack:
         rules = {"distributed.scheduler.allowed-failures": KILLS}
@@ -174,6 +159,8 @@ def _workers(count: int, scheduler: str, cluster: str) -> Iterator[tuple]:
             # In this process: what could be killed apart from it are the runs alone.
             local = {"n_workers": count, "threads_per_worker": 1, "processes": False}
             local["dashboard_address"] = "127.0.0.1:0"  # a free port, here alone
+            page = {"distributed.dashboard.link": "http://127.0.0.1:{port}/status"}
+            stack.enter_context(dask.config.set(page))
             local |= {"memory_limit": 0, "silence_logs": logging.ERROR}
             address = stack.enter_context(distributed.LocalCluster(**local))
         try:
@@ -203,22 +190,19 @@ class Cluster(pydantic.BaseModel, extra="forbid"):
 
     def start(self, path: Path) -> Any:
         """Return the cluster, which replaces jobs that end."""
-        import dask_jobqueue
-
-        kind = getattr(dask_jobqueue, self.kind, None)
-        queue = getattr(getattr(kind, "job_cls", None), "submit_command", None)
-        if not queue or not shutil.which(queue.split()[0]):
-            why = f"needs `{queue}`, which is not here" if queue else "is unknown"
-            raise ValueError(f"{path}: kind {self.kind} {why}; name your own queue's")
         try:
+            kind = getattr(dask_jobqueue, self.kind)
+            program = kind.job_cls.submit_command.split()[0]
+            if not shutil.which(program):
+                raise ValueError(f"{program} of {self.kind} is not on this machine")
             wall = pd.Timedelta(self.options["walltime"].replace("-", " days "))
             # Those that leave in time hand their runs on; the killed are noticed late.
             life = ["--lifetime", f"{0.9 * wall.total_seconds():.0f}s"]
             extra = [*self.options.get("worker_extra_args", []), *life]
             made = kind(**self.options | {"worker_extra_args": extra})
         except (KeyError, AttributeError, TypeError, ValueError) as error:
-            fault = f'{error!r}; walltime is needed, as text: "08:00:00"'
-            raise ValueError(f"{path}: options: {fault}") from None
+            way = 'take those of dask-jobqueue, walltime as text: "08:00:00"'
+            raise ValueError(f"{path}: kind or options: {error!r}; {way}") from None
         made.adapt(minimum_jobs=1, maximum_jobs=self.jobs)
         return made
 

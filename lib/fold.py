@@ -24,7 +24,7 @@ from lib import augment, config, files, losses, metrics, models, planning
 from lib.device import has_xla
 from lib.files import FeatureSet
 from lib.planning import Plan
-from lib.protocols import PROTOCOLS, Fold
+from lib.protocols import Fold
 from lib.runs import RunFolders, is_locked
 
 CHECKPOINT_SECONDS = 5.0
@@ -45,11 +45,7 @@ def scored(y: np.ndarray, probabilities: np.ndarray, prefix: str = "") -> Metric
 
 
 class Network:
-    """A network and its optimiser, compiled once and used for every fold of a run.
-
-    `assign`, `state`, `train_epoch` and `answer` are for a list of folds, here of a
-    single one; those of `together.Networks`, the `engine` on JAX, are for several.
-    """
+    """A network and its optimiser, compiled once and used for every fold of a run."""
 
     def __init__(self, settings: Mapping[str, Any], data: FeatureSet) -> None:
         shape = settings["model"], data.x.shape[-2:], len(data.label_names)
@@ -79,6 +75,7 @@ class Network:
         else:
             compiled = models.SYSTEMS[settings["model"]].fused and has_xla()
             self.answering.jit_compile = compiled
+            # An engine trains a list of folds; this one takes lists of a single fold.
             self.engine, self.step = self, self._tensorflow_step(compiled)
 
     def build(self) -> keras.Model:
@@ -86,10 +83,7 @@ class Network:
         return models.standardised(model) if self.standardises else model
 
     def draw(self, seed: int, fold: int, x: np.ndarray) -> State:
-        """Return the state of an untrained network, its weights drawn with a seed.
-
-        `x` is what it will train on, whose statistics normalisation "train" takes.
-        """
+        """Return an untrained state for the rows x, its weights drawn with a seed."""
         # All that Keras draws follows from here; TensorFlow's own seed would make it
         # lay out the compiled step anew.
         mixed = np.random.SeedSequence([seed, fold]).generate_state(1)[0]
@@ -113,10 +107,7 @@ class Network:
             self.optimizer.finalize_variable_values(self.model.trainable_variables)
 
     def train_epoch(self, clips, labels, orders, rates, weights) -> list[tuple]:
-        """Train once on each order; return mean loss and probabilities of each.
-
-        `weights` has for each order what every clip counts in the mean loss.
-        """
+        """Train on each order; return their weighted mean losses and probabilities."""
         self.optimizer.learning_rate = rates[0]
         order, total, found = orders[0], 0.0, []
         for start in range(0, len(order), self.batch_size):
@@ -188,9 +179,8 @@ class FoldTraining:
     def __post_init__(self) -> None:
         settings = self.plan.settings
         self.epochs = self.epochs or settings["epochs"]
-        self.chosen_on = PROTOCOLS[settings["protocol"]].chosen_on
-        if not len(self.fold.validation):
-            self.chosen_on = "last"
+        chosen = planning.chosen_on(settings)
+        self.chosen_on = chosen if len(self.fold.validation) else "last"
         # What a file belongs to: the run, and the rows of the fold.
         self.owner = f"{self.folders.run_id} {config.digest(self.fold.parts())}"
 
@@ -240,11 +230,7 @@ class FoldTraining:
         return 0 < patience <= waited or self.epoch >= self.epochs
 
     def under_paper(self) -> "FoldTraining | None":
-        """Return the same training under `paper`, which tests its last epoch.
-
-        So one training is both runs. None under any protocol but `paper_best`, and if
-        an epoch before the last ended it, or `paper` has the fold or trains it.
-        """
+        """Return the same training under `paper`, or None if that is not missing."""
         settings = self.plan.settings
         if settings["protocol"] != "paper_best" or settings["early_stopping"]:
             return None
@@ -264,14 +250,11 @@ class FoldTraining:
         return other
 
     def weights(self, y: np.ndarray) -> np.ndarray:
-        """Return what clips of labels y count in the loss, float32, (n,).
-
-        "balanced": n / (classes that train * clips of the class), over training rows.
-        """
+        """Return what clips of labels y count in the loss, float32, (n,)."""
         share = np.ones(len(self.data.label_names))
         if self.plan.settings["class_weights"] == "balanced":
             trained = self.data.y[self.fold.train]
-            there = np.unique(trained)
+            there = np.unique(trained)  # n / (classes there * clips of the class):
             share[there] = compute_class_weight("balanced", classes=there, y=trained)
         return share[y].astype(np.float32)
 
@@ -366,10 +349,7 @@ def _corpus(plan: Plan, data: FeatureSet) -> tuple[np.ndarray, np.ndarray, int]:
 def train_folds(
     network: Network, trainings: Sequence[FoldTraining], report: Report
 ) -> list[dict[str, Any]]:
-    """Train folds from the start or their last checkpoints; return their outcomes.
-
-    On TensorFlow a network trains one fold at a time.
-    """
+    """Train folds from the start or their last checkpoints; return their outcomes."""
     engine, plan, data = network.engine, trainings[0].plan, trainings[0].data
     corpus, owner, count = _corpus(plan, data)
     y, smoothing = data.y[owner], plan.settings["label_smoothing"]
@@ -380,6 +360,7 @@ def train_folds(
     weights = [training.weights(y) for training in trainings]
     own = owner[:count]  # copies judge nothing
     judging = [np.flatnonzero(np.isin(own, one.fold.validation)) for one in trainings]
+    judged = [owner[rows] for rows in judging]
     states, saved_at = [], time.monotonic()
     for training in trainings:
         number, rows = training.fold.number, training.fold.train
@@ -403,10 +384,8 @@ def train_folds(
         found = engine.train_epoch(clips, labels, orders, rates, weights)
         answers = [None] * len(trainings)
         if trainings[0].chosen_on != "last":
-            pairs = zip(engine.answer(corpus, judging), judging, strict=True)
-            answers = [
-                models.mean_over_pieces(answer, owner[rows]) for answer, rows in pairs
-            ]
+            answers = engine.answer(corpus, judging)
+            answers = [*map(models.mean_over_pieces, answers, judged)]
         seconds = (time.monotonic() - begun) / sum(active)
         for place in np.flatnonzero(active):
             loss, probabilities = found[place]

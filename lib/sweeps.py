@@ -76,16 +76,13 @@ def read_yaml(path: Path, kind: type[pydantic.BaseModel]) -> Any:
 
 
 def merged(values: Values, changes: Values) -> Values:
-    """Return parameters with changes; a recipe among these replaces the parameters.
-
-    Options are merged name by name, but belong to a choice: another model, say, begins
-    with its own defaults.
-    """
+    """Return parameters with changes; a recipe among these replaces the parameters."""
     changes = dict(changes)
     if recipe := changes.pop("recipe", ""):
         text = (RECIPES / f"{recipe}.yaml").read_text("utf-8")
         values = yaml.safe_load(text)
     result = dict(values)
+    # Options belong to a choice: another model, say, begins with its own defaults.
     for name in ("features", "model", "schedule", "loss", "augmentation"):
         if changes.get(name, values.get(name)) != values.get(name):
             result.pop(f"{name.removesuffix('s')}_options", None)
@@ -112,10 +109,7 @@ class Cell(NamedTuple):
     def runs(
         self, seeds: Sequence[int], data: files.FeatureSet, known: dict
     ) -> tuple[list[str], int]:
-        """Return the run ids by seed, and how many clips pass in training.
-
-        ValueError if the cell is impossible. `known` keeps what others can use.
-        """
+        """Return run ids by seed, clips that train; `known` keeps what others need."""
         from lib import models, planning
 
         folds = planning.make_folds(self.params, data)
@@ -128,10 +122,10 @@ class Cell(NamedTuple):
             known[network] = True
         found = []
         for seed in seeds:
-            draw = self.protocol, self.params.folds, seed
+            one = self.params.model_copy(update={"seed": seed})
+            draw = self.protocol, one.folds, one.validation, one.fold_file, seed
             if draw not in known:
-                of_seed = self.params.model_copy(update={"seed": seed})
-                known[draw] = planning.drawn(planning.make_folds(of_seed, data), seed)
+                known[draw] = planning.drawn(planning.make_folds(one, data), seed)
             found.append(config.make_run_id(settings | known[draw]))
         epochs = settings["epochs"] or 1
         return found, epochs * sum(len(fold.train) for fold in folds)
@@ -185,8 +179,8 @@ class Study:
         self.stop = self.folders.logs / "stop"  # a file that ends its `run`
         if not self.path.is_file():
             known = sorted(one.stem for one in SWEEPS.glob("*.yaml"))
-            fault = f"no study '{name}'{config.did_you_mean(name, known)}"
-            raise FileNotFoundError(f"{fault}; {SWEEPS} has {', '.join(known)}")
+            hint = config.did_you_mean(name, known, f"{SWEEPS} has")
+            raise FileNotFoundError(f"no study '{name}'{hint}")
 
     def sweep(self) -> Sweep:
         """Return what the file says; ValueError says what is wrong with it."""
@@ -220,11 +214,7 @@ class Study:
         return found
 
     def plan(self) -> pd.DataFrame:
-        """Write plan.tsv, a run a line, and return it with the states of now.
-
-        Features that are not there yet are made. ValueError has every fault, with the
-        first cell of it; two cells that are the same run are one.
-        """
+        """Make the features, write and return the plan; ValueError has all faults."""
         from lib import features  # with much that reading a plan can do without
 
         sweep, faults, found = self.sweep(), {}, {}
@@ -270,14 +260,12 @@ class Study:
 
         FileNotFoundError if there is none, ValueError if the study has changed since.
         """
-        folder = self.folders.results
+        folder, way = self.folders.results, f"`python -m lib.batch plan {self.name}`"
         if not (folder / "study.yaml").is_file():
-            way = f"`python -m lib.batch plan {self.name}` makes it"
-            raise FileNotFoundError(f"no plan of {self.name} in {folder}; {way}")
+            raise FileNotFoundError(f"no plan in {folder}; {way} makes it")
         if (folder / "study.yaml").read_bytes() != self.path.read_bytes():
-            way = f"`python -m lib.batch plan {self.name}` plans it anew"
-            fault = f"{self.path} has changed since its plan; {way}"
-            raise ValueError(f"{fault}, and what is done stays done")
+            fault = f"{self.path} has changed since its plan"
+            raise ValueError(f"{fault}; {way} keeps what is done")
         plain = {"names": COLUMNS, "keep_default_na": False}
         return self._with_states(pd.read_csv(folder / "plan.tsv", **plain, **TSV))
 

@@ -125,10 +125,9 @@ class _Run:
         if folders.manifest.is_file():
             known = runs.read_manifest(folders.manifest)
             if known["config"] != json.loads(json.dumps(plan.settings)):
-                raise ValueError(
-                    f"{folders.manifest} is of other settings or data than its name "
-                    "says; set overwrite=True to train the run anew"
-                )
+                fault = "is of other settings or data than its name says"
+                way = "set overwrite=True to train the run anew"
+                raise ValueError(f"{folders.manifest} {fault}; {way}")
             if known["status"] == "done":
                 self.document = known
                 return
@@ -267,9 +266,9 @@ def _outcomes(
     # As one program where the clips are the same for all folds: neither altered in
     # every epoch, nor copies that the seed decides.
     seeds = {training.plan.settings["seed"] for training in trainings}
-    same = plan.settings["augmentation"] == "none" or plan.copies is not None
-    same &= plan.copies is None or len(seeds) == 1
-    together = at_once and same and keras.backend.backend() == "jax"
+    differ = {"none": False, "waveform": len(seeds) > 1, "cepstrum": True}
+    same = at_once and not differ[plan.settings["augmentation"]]
+    together = same and keras.backend.backend() == "jax"
     for some in [trainings] if together else [[training] for training in trainings]:
         yield from zip(some, train_folds(network, some, report), strict=True)
 
