@@ -49,10 +49,9 @@ def run(
     `workers` is for this machine (0: as many as fit), `scheduler` the address of Dask's
     scheduler, `cluster` a file for a queue. RuntimeError if the study is being run.
     """
-    stop = study.stop
     with contextlib.ExitStack() as stack:
         stack.enter_context(runs.only_one(study.folders))
-        stop.unlink(missing_ok=True)
+        study.stop.unlink(missing_ok=True)
         planned = (study.folders.results / "study.yaml").is_file()
         table = study.read() if planned else study.plan()
         left = table[table["state"].isin(only)]
@@ -61,14 +60,14 @@ def run(
             return table
         client, count, told = stack.enter_context(_workers(workers, scheduler, cluster))
         # Runs end with this command, also where it is interrupted.
-        stack.callback(files.write_text, stop, runs.now())
+        stack.callback(files.write_text, study.stop, runs.now())
         print(f"Time left: {study.estimate(table, count)}", flush=True)
         print(f"What the workers do: {client.dashboard_link}", flush=True)
         bar = stack.enter_context(tqdm(total=len(left), unit="run"))
         tasks = _tasks(left, told["gpus"])
         # Results of an earlier time, of which the scheduler knows, are not taken.
         own = {"key": [f"{ids[0]}-{time.time_ns()}" for ids in tasks.values()]}
-        own |= {"stop": str(stop), "pure": False, "batch_size": 1000}
+        own |= {"stop": str(study.stop), "pure": False, "batch_size": 1000}
         futures = client.map(execute, list(tasks), **own, **told)
         made = dict(zip((one.key for one in futures), tasks.values(), strict=True))
         ended = collections.Counter()
@@ -84,7 +83,7 @@ def run(
                 ended[sweeps.state(folders)] += 1
             bar.update(len(made[future.key]))
             bar.set_postfix(ended, running=min(count, len(left) - ended.total()))
-        if stop.exists():
+        if study.stop.exists():
             time.sleep(2)  # kernels notice within a second that they are alone
         return study.write(table)
 

@@ -235,8 +235,7 @@ class FoldTraining:
         if settings["protocol"] != "paper_best" or settings["early_stopping"]:
             return None
         plan = planning.under_paper(self.plan)
-        run_id = config.make_run_id(plan.settings)
-        folders = RunFolders(self.folders.workspace, run_id)
+        folders = RunFolders(self.folders.workspace, config.make_run_id(plan.settings))
         if folders.model(self.fold.number).is_file() or is_locked(folders):
             return None
         (fold,) = (one for one in plan.folds if one.number == self.fold.number)

@@ -54,9 +54,7 @@ def study(tmp_path, monkeypatch):
 
 
 def test_a_plan_has_every_run_once_under_the_id_that_training_gives_it(study):
-    variants = TOY["variants"] | {
-        "last": {"validation": "none"}
-    }  # has folds of its own
+    variants = TOY["variants"] | {"last": {"validation": "none"}}  # other folds
     toy = study(variants=variants)
     table = toy.plan()
     data = files.read_features(toy.workspace.features / "SAVEE-timnet.npz")
