@@ -5,7 +5,7 @@ Folds part whole utterances, so that no copy of a tested clip is trained on.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.random import Generator
@@ -87,28 +87,17 @@ def augment_cepstra(
     return changed
 
 
-def require_known(names: Sequence[str], known: Mapping[str, object]) -> None:
-    """Raise ValueError unless all names are known, and there are some."""
-    right = isinstance(names, list | tuple) and names
-    if not right or not all(name in list(known) for name in names):
-        raise ValueError(f"transforms is {names!r}; give a list of {', '.join(known)}")
-
-
 def augmented_copies(
     params: config.Parameters, corpus: Corpus, data: files.FeatureSet, transforms: list
 ) -> np.ndarray:
-    """Return (utterances, copies or their pieces, frames, coefficients), float32.
-
-    A copy depends on its audio, the file's name, the seed and the transform only. It is
-    kept, and then taken where the audio is not at hand.
-    """
+    """Return (utterances, copies or their pieces, frames, coefficients), float32."""
     settings = features.front_end(params.feature_preset, params.feature_options)
     length = features.clip_length(settings, corpus)
     key = {"source_sha256": data.about["x_sha256"], "seed": params.seed}
     key |= {"settings": dataclasses.asdict(settings), "transforms": list(transforms)}
     name = f"{corpus.name}-{data.about['features']}-augmented-{config.digest(key)}.npz"
     target = params.folders.features / name
-    key["data_sha256"] = data.about["data_sha256"]  # of the audio too
+    key["data_sha256"] = data.about["data_sha256"]  # of the audio, which may be gone
     if found := files.find_features(target, key):
         return found.x
     audio = features.audio_paths(params, corpus)

@@ -10,7 +10,6 @@ import collections
 import contextlib
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import dask.system
+import dask_jobqueue
+import distributed
 import pandas as pd
 import pydantic
 from pydantic import PositiveInt
@@ -47,32 +49,25 @@ def run(
     `workers` is for this machine (0: as many as fit), `scheduler` the address of Dask's
     scheduler, `cluster` a file for a queue. RuntimeError if the study is being run.
     """
-    import distributed
-
-    stop = _stop_file(study)
     with contextlib.ExitStack() as stack:
         stack.enter_context(runs.only_one(study.folders))
-        stop.unlink(missing_ok=True)
+        study.stop.unlink(missing_ok=True)
         planned = (study.folders.results / "study.yaml").is_file()
         table = study.read() if planned else study.plan()
         left = table[table["state"].isin(only)]
         print(f"{sweeps.counts(table)}; {len(left)} to run", flush=True)
         if left.empty:
             return table
-        place = _workers(workers, scheduler, cluster)
-        client, count, told = stack.enter_context(place)
+        client, count, told = stack.enter_context(_workers(workers, scheduler, cluster))
         # Runs end with this command, also where it is interrupted.
-        stack.callback(files.write_text, stop, runs.now())
+        stack.callback(files.write_text, study.stop, runs.now())
         print(f"Time left: {study.estimate(table, count)}", flush=True)
-        link = client.dashboard_link
-        if not scheduler and not cluster:  # it listens here, and is told another name
-            link = re.sub(r"//[^:]*:", "//127.0.0.1:", link)
-        print(f"What the workers do: {link}", flush=True)
+        print(f"What the workers do: {client.dashboard_link}", flush=True)
         bar = stack.enter_context(tqdm(total=len(left), unit="run"))
         tasks = _tasks(left, told["gpus"])
         # Results of an earlier time, of which the scheduler knows, are not taken.
         own = {"key": [f"{ids[0]}-{time.time_ns()}" for ids in tasks.values()]}
-        own |= {"stop": str(stop), "pure": False, "batch_size": 1000}
+        own |= {"stop": str(study.stop), "pure": False, "batch_size": 1000}
         futures = client.map(execute, list(tasks), **own, **told)
         made = dict(zip((one.key for one in futures), tasks.values(), strict=True))
         ended = collections.Counter()
@@ -83,21 +78,19 @@ def run(
             said = future.exception() or future.result()
             for run_id in made[future.key]:
                 folders = RunFolders(study.workspace, run_id)
-                if said not in ("ended", "stopped"):
+                if said:
                     note_failure(folders, str(said))
                 ended[sweeps.state(folders)] += 1
             bar.update(len(made[future.key]))
             bar.set_postfix(ended, running=min(count, len(left) - ended.total()))
-        if stop.exists():
+        if study.stop.exists():
             time.sleep(2)  # kernels notice within a second that they are alone
         return study.write(table)
 
 
 def _tasks(left: pd.DataFrame, gpus: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the commands to give, each with the runs that it makes.
-
-    On JAX's GPU, runs that differ in the seed alone are trained as one program.
-    """
+    """Return the commands to give, each with the runs that it makes."""
+    # On JAX's GPU, runs that differ in the seed alone are trained as one program.
     join = gpus and os.environ.get("KERAS_BACKEND") == "jax"
     tasks = {}
     for _, some in left.groupby(sweeps.CELL if join else "id", sort=False):
@@ -123,13 +116,9 @@ def note_failure(folders: RunFolders, text: str) -> None:
 
 
 def execute(line: str, stop: str, cores: int, gpus: Sequence[str]) -> str:
-    """Run a command on a worker; return "ended", "stopped" or what went wrong.
-
-    All processes of the run are killed where the worker dies, which closes the pipe,
-    or where there is a file `stop`. Checkpoints lose nothing by it.
-    """
-    import distributed
-
+    """Run a command on a worker; return what went wrong, "" if nothing."""
+    # Its processes are killed where the worker dies or there is a file `stop`: either
+    # closes the pipe. Checkpoints lose nothing by it.
     variables, name = os.environ | {"CORES": str(cores)}, distributed.get_worker().name
     if gpus and str(name).isdecimal():  # of this machine: a GPU for each
         variables["CUDA_VISIBLE_DEVICES"] = gpus[int(name) % len(gpus)]
@@ -137,26 +126,21 @@ def execute(line: str, stop: str, cores: int, gpus: Sequence[str]) -> str:
     how = {"stdin": subprocess.PIPE, "start_new_session": True, "env": variables}
     for _ in range(ATTEMPTS):
         if os.path.exists(stop):
-            return "stopped"
+            return ""
         process = subprocess.Popen(["sh", "-c", guarded], **how)
         while process.poll() is None and not os.path.exists(stop):
             time.sleep(0.5)
         process.stdin.close()
-        if os.path.exists(stop):
-            process.wait()
-            return "stopped"
-        if process.returncode not in (-9, 137):
+        if process.wait() not in (-9, 137):
             break
         time.sleep(1)
-    return "its processes were killed" if process.returncode else "ended"
+    killed = process.returncode and not os.path.exists(stop)
+    return "its processes were killed" if killed else ""
 
 
 @contextlib.contextmanager
 def _workers(count: int, scheduler: str, cluster: str) -> Iterator[tuple]:
     """Yield a client, the number of its workers, and what `execute` needs to know."""
-    import dask
-    import distributed
-
     cores, gpus, share = dask.system.CPU_COUNT, _gpus(), 1
     with contextlib.ExitStack() as stack:
         rules = {"distributed.scheduler.allowed-failures": KILLS}
@@ -174,6 +158,8 @@ def _workers(count: int, scheduler: str, cluster: str) -> Iterator[tuple]:
             # In this process: what could be killed apart from it are the runs alone.
             local = {"n_workers": count, "threads_per_worker": 1, "processes": False}
             local["dashboard_address"] = "127.0.0.1:0"  # a free port, here alone
+            page = {"distributed.dashboard.link": "http://127.0.0.1:{port}/status"}
+            stack.enter_context(dask.config.set(page))
             local |= {"memory_limit": 0, "silence_logs": logging.ERROR}
             address = stack.enter_context(distributed.LocalCluster(**local))
         try:
@@ -203,37 +189,28 @@ class Cluster(pydantic.BaseModel, extra="forbid"):
 
     def start(self, path: Path) -> Any:
         """Return the cluster, which replaces jobs that end."""
-        import dask_jobqueue
-
-        kind = getattr(dask_jobqueue, self.kind, None)
-        queue = getattr(getattr(kind, "job_cls", None), "submit_command", None)
-        if not queue or not shutil.which(queue.split()[0]):
-            why = f"needs `{queue}`, which is not here" if queue else "is unknown"
-            raise ValueError(f"{path}: kind {self.kind} {why}; name your own queue's")
         try:
+            kind = getattr(dask_jobqueue, self.kind)
+            program = kind.job_cls.submit_command.split()[0]
+            if not shutil.which(program):
+                raise ValueError(f"{program} of {self.kind} is not on this machine")
             wall = pd.Timedelta(self.options["walltime"].replace("-", " days "))
             # Those that leave in time hand their runs on; the killed are noticed late.
             life = ["--lifetime", f"{0.9 * wall.total_seconds():.0f}s"]
             extra = [*self.options.get("worker_extra_args", []), *life]
             made = kind(**self.options | {"worker_extra_args": extra})
-        except (KeyError, AttributeError):
-            fault = 'options: walltime is needed, as text: "08:00:00"'
-            raise ValueError(f"{path}: {fault}") from None
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: options: {error}") from None
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            way = 'take those of dask-jobqueue, walltime as text: "08:00:00"'
+            raise ValueError(f"{path}: kind or options: {error!r}; {way}") from None
         made.adapt(minimum_jobs=1, maximum_jobs=self.jobs)
         return made
-
-
-def _stop_file(study: Study) -> Path:
-    return study.folders.logs / "stop"
 
 
 def stop(study: Study) -> str:
     """Ask who runs a study to stop; checkpoints keep what is unfinished."""
     if not runs.is_locked(study.folders):
         return f"{study.name} is not being run; a job array is stopped by its queue"
-    files.write_text(_stop_file(study), runs.now())
+    files.write_text(study.stop, runs.now())
     return f"{study.name} stops within seconds; {AGAIN}"
 
 
@@ -247,13 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=0, help="on this machine")
     parser.add_argument("--scheduler", default="", help="address of Dask's scheduler")
     parser.add_argument("--cluster", default="", help="file that describes a queue")
-    queues = parser.add_mutually_exclusive_group()
-    for queue in ("slurm", "pbs", "kubernetes"):
-        own = {"dest": "queue", "action": "store_const", "const": queue}
-        queues.add_argument(f"--{queue}", help="script: for this queue", **own)
     given = parser.parse_args(arguments)
-    if (given.what == "script") != bool(given.queue):
-        parser.error("script takes one of --slurm, --pbs and --kubernetes")
     try:
         workspace = files.Workspace(given.workspace, given.datasets_dir)
         study = Study(given.study, workspace)
@@ -267,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "plan": lambda: sweeps.counts(study.plan()),
             "status": study.status,
             "stop": lambda: stop(study),
-            "script": lambda: study.script(given.queue),
+            "script": study.script,
         }
         print(does[given.what]())
     except KeyboardInterrupt:

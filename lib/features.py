@@ -165,10 +165,9 @@ def mel_filters(settings: FrontEnd) -> np.ndarray:
         return librosa.filters.mel(sr=rate, n_fft=size, **band, **kind)
     mels = librosa.hz_to_mel(librosa.fft_frequencies(sr=rate, n_fft=size), htk=True)
     ends = librosa.hz_to_mel(np.array([low, high]), htk=True)
-    edges = np.linspace(*ends, settings.mel_bands + 2)[:, np.newaxis]
-    rising = (mels - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - mels) / (edges[2:] - edges[1:-1])
-    filters = np.maximum(0, np.minimum(rising, falling))
+    edges = np.linspace(*ends, settings.mel_bands + 2)
+    corners = np.lib.stride_tricks.sliding_window_view(edges, 3)
+    filters = np.stack([np.interp(mels, three, [0, 1, 0]) for three in corners])
     filters[:, 0] = 0  # the constant part of a signal carries no speech
     return filters.astype(np.float32)
 
@@ -378,7 +377,7 @@ def prepare(
 def obtain(params: config.Parameters) -> tuple[Corpus, files.FeatureSet]:
     """Return the corpus and the features that the parameters ask for.
 
-    DEMO is generated if it is missing. A copy of a corpus is always examined. Where
+    DEMO is generated if it is not whole. A copy of a corpus is always examined. Where
     only a feature file is at hand, it is taken with its verdict.
     """
     datasets, folder = params.folders.datasets, params.folders.features
@@ -390,9 +389,7 @@ def obtain(params: config.Parameters) -> tuple[Corpus, files.FeatureSet]:
     elif options:
         raise ValueError(f"features '{OFFICIAL}' have no feature_options")
     audio, target = datasets / corpus.name, folder / f"{corpus.name}-{name}.npz"
-    manifest, version = audio / corpora.demo.MANIFEST, corpora.demo.VERSION
-    there = manifest.is_file() and b'"version": %d,' % version in manifest.read_bytes()
-    if corpus.synthetic and name != OFFICIAL and not there:
+    if corpus.synthetic and name != OFFICIAL:
         corpora.demo.generate(audio, verbose=params.verbose)
     if name == OFFICIAL or not audio.is_dir() and target.is_file():
         features = files.read_features(target)

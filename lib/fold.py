@@ -24,7 +24,7 @@ from lib import augment, config, files, losses, metrics, models, planning
 from lib.device import has_xla
 from lib.files import FeatureSet
 from lib.planning import Plan
-from lib.protocols import PROTOCOLS, Fold
+from lib.protocols import Fold
 from lib.runs import RunFolders, is_locked
 
 CHECKPOINT_SECONDS = 5.0
@@ -45,11 +45,7 @@ def scored(y: np.ndarray, probabilities: np.ndarray, prefix: str = "") -> Metric
 
 
 class Network:
-    """A network and its optimiser, compiled once and used for every fold of a run.
-
-    `assign`, `state`, `train_epoch` and `answer` are for a list of folds, here of a
-    single one; those of `together.Networks`, the `engine` on JAX, are for several.
-    """
+    """A network and its optimiser, compiled once and used for every fold of a run."""
 
     def __init__(self, settings: Mapping[str, Any], data: FeatureSet) -> None:
         shape = settings["model"], data.x.shape[-2:], len(data.label_names)
@@ -79,6 +75,7 @@ class Network:
         else:
             compiled = models.SYSTEMS[settings["model"]].fused and has_xla()
             self.answering.jit_compile = compiled
+            # An engine trains a list of folds; this one takes lists of a single fold.
             self.engine, self.step = self, self._tensorflow_step(compiled)
 
     def build(self) -> keras.Model:
@@ -86,10 +83,7 @@ class Network:
         return models.standardised(model) if self.standardises else model
 
     def draw(self, seed: int, fold: int, x: np.ndarray) -> State:
-        """Return the state of an untrained network, its weights drawn with a seed.
-
-        `x` is what it will train on, whose statistics normalisation "train" takes.
-        """
+        """Return an untrained state for the rows x, its weights drawn with a seed."""
         # All that Keras draws follows from here; TensorFlow's own seed would make it
         # lay out the compiled step anew.
         mixed = np.random.SeedSequence([seed, fold]).generate_state(1)[0]
@@ -113,10 +107,7 @@ class Network:
             self.optimizer.finalize_variable_values(self.model.trainable_variables)
 
     def train_epoch(self, clips, labels, orders, rates, weights) -> list[tuple]:
-        """Train once on each order; return mean loss and probabilities of each.
-
-        `weights` has for each order what every clip counts in the mean loss.
-        """
+        """Train on each order; return their weighted mean losses and probabilities."""
         self.optimizer.learning_rate = rates[0]
         order, total, found = orders[0], 0.0, []
         for start in range(0, len(order), self.batch_size):
@@ -178,7 +169,6 @@ class FoldTraining:
     fold: Fold
     folders: RunFolders
     epochs: int | None = None  # to train
-    untrained: State = ()  # what `Network.draw` returned
     epoch: int = 0
     seconds: float = 0.0
     history: list[Metrics] = dataclasses.field(default_factory=list)
@@ -189,9 +179,8 @@ class FoldTraining:
     def __post_init__(self) -> None:
         settings = self.plan.settings
         self.epochs = self.epochs or settings["epochs"]
-        self.chosen_on = PROTOCOLS[settings["protocol"]].chosen_on
-        if not len(self.fold.validation):
-            self.chosen_on = "last"
+        chosen = planning.chosen_on(settings)
+        self.chosen_on = chosen if len(self.fold.validation) else "last"
         # What a file belongs to: the run, and the rows of the fold.
         self.owner = f"{self.folders.run_id} {config.digest(self.fold.parts())}"
 
@@ -209,10 +198,8 @@ class FoldTraining:
         except Exception:  # a flipped bit of a zip file can raise almost anything
             return None
         if (found := content.pop("owner", "not said")) != self.owner:
-            raise ValueError(
-                f"{path} is of another run or of other rows ({found}) than "
-                f"{self.owner}; set overwrite=True to train this run anew"
-            )
+            fault = f"is of another run or of other rows ({found}) than {self.owner}"
+            raise ValueError(f"{path} {fault}; set overwrite=True to train it anew")
         return content
 
     def outcome(self) -> dict[str, Any] | None:
@@ -220,9 +207,9 @@ class FoldTraining:
         whole = self.folders.model(self.fold.number).is_file()
         return self.read(self.folders.outcome(self.fold.number)) if whole else None
 
-    def begin(self, report: Report) -> State:
-        """Return the state of the last checkpoint, or the untrained one."""
-        number, state = self.fold.number, self.untrained
+    def begin(self, report: Report, state: State = ()) -> State:
+        """Return the state of the last checkpoint, or the untrained `state`."""
+        number = self.fold.number
         content = self.read(self.folders.checkpoint(number))
         if content and "0" in content:
             count = sum(map(str.isdigit, content))
@@ -243,17 +230,12 @@ class FoldTraining:
         return 0 < patience <= waited or self.epoch >= self.epochs
 
     def under_paper(self) -> "FoldTraining | None":
-        """Return the same training under `paper`, which tests its last epoch.
-
-        So one training is both runs. None under any protocol but `paper_best`, and if
-        an epoch before the last ended it, or `paper` has the fold or trains it.
-        """
+        """Return the same training under `paper`, or None if that is not missing."""
         settings = self.plan.settings
         if settings["protocol"] != "paper_best" or settings["early_stopping"]:
             return None
         plan = planning.under_paper(self.plan)
-        run_id = config.make_run_id(plan.settings)
-        folders = RunFolders(self.folders.workspace, run_id)
+        folders = RunFolders(self.folders.workspace, config.make_run_id(plan.settings))
         if folders.model(self.fold.number).is_file() or is_locked(folders):
             return None
         (fold,) = (one for one in plan.folds if one.number == self.fold.number)
@@ -267,14 +249,11 @@ class FoldTraining:
         return other
 
     def weights(self, y: np.ndarray) -> np.ndarray:
-        """Return what clips of labels y count in the loss, float32, (n,).
-
-        "balanced": n / (classes that train * clips of the class), over training rows.
-        """
+        """Return what clips of labels y count in the loss, float32, (n,)."""
         share = np.ones(len(self.data.label_names))
         if self.plan.settings["class_weights"] == "balanced":
             trained = self.data.y[self.fold.train]
-            there = np.unique(trained)
+            there = np.unique(trained)  # n / (classes there * clips of the class):
             share[there] = compute_class_weight("balanced", classes=there, y=trained)
         return share[y].astype(np.float32)
 
@@ -290,10 +269,9 @@ class FoldTraining:
         """Count an epoch; tell whether what it `said` of validation is the best."""
         self.epoch += 1
         if not np.isfinite(row["loss"]):
-            raise FloatingPointError(
-                f"fold {self.fold.number}, epoch {self.epoch}: the loss is "
-                f"{row['loss']}; lower learning_rate"
-            )
+            fault = f"the loss is {row['loss']}; lower learning_rate"
+            place = f"fold {self.fold.number}, epoch {self.epoch}"
+            raise FloatingPointError(f"{place}: {fault}")
         score = self.best_score
         if said is not None:
             # The loss is that of labels that are not smoothed.
@@ -357,37 +335,37 @@ class FoldTraining:
         return arrays | rest
 
 
-def _corpus(plan: Plan, data: FeatureSet) -> tuple[np.ndarray, ...]:
-    """Return all clips, altered copies last, the row of each, and which are copies."""
+def _corpus(plan: Plan, data: FeatureSet) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return all clips, altered copies last, the row of each, and how many are none."""
     clips, owner = files.pieces(data.x)
     count = len(owner)
     if plan.copies is not None:
         more, of = files.pieces(plan.copies)
         clips, owner = np.concatenate([clips, more]), np.concatenate([owner, of])
-    return clips, owner, np.arange(len(owner)) >= count
+    return clips, owner, count
 
 
 def train_folds(
     network: Network, trainings: Sequence[FoldTraining], report: Report
 ) -> list[dict[str, Any]]:
-    """Train folds from the start or their last checkpoints; return their outcomes.
-
-    On TensorFlow a network trains one fold at a time.
-    """
+    """Train folds from the start or their last checkpoints; return their outcomes."""
     engine, plan, data = network.engine, trainings[0].plan, trainings[0].data
-    corpus, owner, copied = _corpus(plan, data)
+    corpus, owner, count = _corpus(plan, data)
     y, smoothing = data.y[owner], plan.settings["label_smoothing"]
     if plan.settings["loss_options"].get("smooth_twice"):
         smoothing = 1 - (1 - smoothing) ** 2
     labels = losses.smoothed_labels(y, len(data.label_names), smoothing)
     inside = [np.flatnonzero(np.isin(owner, one.fold.train)) for one in trainings]
     weights = [training.weights(y) for training in trainings]
-    judging = [
-        np.flatnonzero(np.isin(owner, one.fold.validation) & ~copied)
-        for one in trainings
-    ]
-    engine.assign([training.begin(report) for training in trainings])
-    saved_at = time.monotonic()
+    own = owner[:count]  # copies judge nothing
+    judging = [np.flatnonzero(np.isin(own, one.fold.validation)) for one in trainings]
+    judged = [owner[rows] for rows in judging]
+    states, saved_at = [], time.monotonic()
+    for training in trainings:
+        number, rows = training.fold.number, training.fold.train
+        drawn = network.draw(training.plan.settings["seed"], number, data.x[rows])
+        states.append(training.begin(report, drawn))
+    engine.assign(states)
     while still := [training for training in trainings if not training.ended()]:
         begun, clips = time.monotonic(), corpus
         # Folds that a cut has left behind catch up first.
@@ -405,10 +383,8 @@ def train_folds(
         found = engine.train_epoch(clips, labels, orders, rates, weights)
         answers = [None] * len(trainings)
         if trainings[0].chosen_on != "last":
-            pairs = zip(engine.answer(corpus, judging), judging, strict=True)
-            answers = [
-                models.mean_over_pieces(answer, owner[rows]) for answer, rows in pairs
-            ]
+            answers = engine.answer(corpus, judging)
+            answers = [*map(models.mean_over_pieces, answers, judged)]
         seconds = (time.monotonic() - begun) / sum(active)
         for place in np.flatnonzero(active):
             loss, probabilities = found[place]

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -181,16 +181,19 @@ def _require_effect(settings: Mapping[str, Any], folds: Sequence[Fold]) -> None:
     raise ValueError(f"{fault}; change one of them, or leave it out")
 
 
+Cepstral = Annotated[Sequence[Literal[*augment.CEPSTRUM]], Field(min_length=1)]
+Audible = Annotated[Sequence[Literal[*augment.WAVEFORM]], Field(min_length=1)]
+
+
 @losses.checked
 def _cepstrum(
-    transforms: Any = tuple(augment.CEPSTRUM),
+    transforms: Cepstral = tuple(augment.CEPSTRUM),
     probability: Annotated[float, Field(gt=0, le=1)] = 0.5,
-) -> None:
-    augment.require_known(transforms, augment.CEPSTRUM)
+) -> None: ...
 
 
-def _waveform(transforms: Any = tuple(augment.WAVEFORM)) -> None:
-    augment.require_known(transforms, augment.WAVEFORM)
+@losses.checked
+def _waveform(transforms: Audible = tuple(augment.WAVEFORM)) -> None: ...
 
 
 # Functions that have the options of each kind, and refuse wrong ones.

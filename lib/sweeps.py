@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 import pydantic
 import yaml
-from pydantic import AfterValidator, Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from lib import config, files, runs
 from lib.runs import RunFolders
@@ -25,6 +25,7 @@ from lib.runs import RunFolders
 SWEEPS = files.REPOSITORY / "notebooks" / "sweeps"
 RECIPES = files.REPOSITORY / "notebooks" / "recipes"
 SCRIPTS = Path(__file__).parent / "data" / "scripts"
+QUEUES = ("slurm.sh", "pbs.sh", "kubernetes.yaml")
 # "clips" pass in training, in all epochs and folds: what the time of a run grows with.
 COLUMNS = "id state variant corpus protocol seed clips command".split()
 CELL = ["variant", "corpus", "protocol"]
@@ -37,14 +38,7 @@ MEASURED, START = 200, 20.0  # seconds
 Values = dict[str, Any]
 
 
-def _each_once(items: list) -> list:
-    if len(set(items)) < len(items):
-        raise ValueError(f"{items} has one of them twice")
-    return items
-
-
-def _several(kind: Any) -> Any:
-    return Annotated[list[kind], Field(min_length=1), AfterValidator(_each_once)]
+Several = Field(min_length=1)
 
 
 class Sweep(pydantic.BaseModel, extra="forbid"):
@@ -53,17 +47,19 @@ class Sweep(pydantic.BaseModel, extra="forbid"):
     title: str
     base: Values  # parameters of 02_train; "recipe" names the file to begin with
     reference: str  # the variant that the others are compared with
-    variants: Annotated[dict[str, Values], Field(min_length=1)]  # changes of the base
-    corpora: _several(str)
-    protocols: _several(str)
-    seeds: _several(NonNegativeInt)
+    variants: Annotated[dict[str, Values], Several]  # changes of the base
+    corpora: Annotated[list[str], Several]
+    protocols: Annotated[list[str], Several]
+    seeds: Annotated[list[NonNegativeInt], Several]
 
 
 class _EachNameOnce(yaml.SafeLoader):
     """Reads YAML; a name that is there twice is refused, the last would be taken."""
 
     def construct_mapping(self, node, deep=False):
-        _each_once([key.value for key, _ in node.value])
+        names = [key.value for key, _ in node.value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{names} has one of them twice")
         return super().construct_mapping(node, deep)
 
 
@@ -80,16 +76,13 @@ def read_yaml(path: Path, kind: type[pydantic.BaseModel]) -> Any:
 
 
 def merged(values: Values, changes: Values) -> Values:
-    """Return parameters with changes; a recipe among these replaces the parameters.
-
-    Options are merged name by name, but belong to a choice: another model, say, begins
-    with its own defaults.
-    """
+    """Return parameters with changes; a recipe among these replaces the parameters."""
     changes = dict(changes)
     if recipe := changes.pop("recipe", ""):
         text = (RECIPES / f"{recipe}.yaml").read_text("utf-8")
         values = yaml.safe_load(text)
     result = dict(values)
+    # Options belong to a choice: another model, say, begins with its own defaults.
     for name in ("features", "model", "schedule", "loss", "augmentation"):
         if changes.get(name, values.get(name)) != values.get(name):
             result.pop(f"{name.removesuffix('s')}_options", None)
@@ -116,10 +109,7 @@ class Cell(NamedTuple):
     def runs(
         self, seeds: Sequence[int], data: files.FeatureSet, known: dict
     ) -> tuple[list[str], int]:
-        """Return the run ids by seed, and how many clips pass in training.
-
-        ValueError if the cell is impossible. `known` keeps what others can use.
-        """
+        """Return run ids by seed, clips that train; `known` keeps what others need."""
         from lib import models, planning
 
         folds = planning.make_folds(self.params, data)
@@ -132,10 +122,10 @@ class Cell(NamedTuple):
             known[network] = True
         found = []
         for seed in seeds:
-            draw = self.protocol, self.params.folds, seed
+            one = self.params.model_copy(update={"seed": seed})
+            draw = self.protocol, one.folds, one.validation, one.fold_file, seed
             if draw not in known:
-                of_seed = self.params.model_copy(update={"seed": seed})
-                known[draw] = planning.drawn(planning.make_folds(of_seed, data), seed)
+                known[draw] = planning.drawn(planning.make_folds(one, data), seed)
             found.append(config.make_run_id(settings | known[draw]))
         epochs = settings["epochs"] or 1
         return found, epochs * sum(len(fold.train) for fold in folds)
@@ -186,10 +176,11 @@ class Study:
         self.name, self.workspace = name, workspace
         self.path = SWEEPS / f"{name}.yaml"
         self.folders = RunFolders(workspace, f"studies/{name}")
+        self.stop = self.folders.logs / "stop"  # a file that ends its `run`
         if not self.path.is_file():
             known = sorted(one.stem for one in SWEEPS.glob("*.yaml"))
-            fault = f"no study '{name}'{config.did_you_mean(name, known)}"
-            raise FileNotFoundError(f"{fault}; {SWEEPS} has {', '.join(known)}")
+            hint = config.did_you_mean(name, known, f"{SWEEPS} has")
+            raise FileNotFoundError(f"no study '{name}'{hint}")
 
     def sweep(self) -> Sweep:
         """Return what the file says; ValueError says what is wrong with it."""
@@ -223,11 +214,7 @@ class Study:
         return found
 
     def plan(self) -> pd.DataFrame:
-        """Write plan.tsv, a run a line, and return it with the states of now.
-
-        Features that are not there yet are made. ValueError has every fault, with the
-        first cell of it; two cells that are the same run are one.
-        """
+        """Make the features, write and return the plan; ValueError has all faults."""
         from lib import features  # with much that reading a plan can do without
 
         sweep, faults, found = self.sweep(), {}, {}
@@ -242,9 +229,10 @@ class Study:
                     faults.setdefault(str(error), cell)
                     continue
                 for order, run_id in enumerate(run_ids):
-                    entry = found.setdefault(run_id, (order, place, cell, clips))
-                    if entry[2] is not cell:
-                        faults.setdefault(f"is the same run as {entry[2]}", cell)
+                    entry = order, place, cell, clips
+                    if found.setdefault(run_id, entry) is not entry:
+                        same = f"is the same run as {found[run_id][2]}"
+                        faults.setdefault(same, f"{cell}, seed {sweep.seeds[order]}")
         if faults:
             lines = [f"{cell}: {fault}" for fault, cell in faults.items()]
             raise ValueError("\n".join(["nothing was started:", *lines]))
@@ -272,14 +260,12 @@ class Study:
 
         FileNotFoundError if there is none, ValueError if the study has changed since.
         """
-        folder = self.folders.results
+        folder, way = self.folders.results, f"`python -m lib.batch plan {self.name}`"
         if not (folder / "study.yaml").is_file():
-            way = f"`python -m lib.batch plan {self.name}` makes it"
-            raise FileNotFoundError(f"no plan of {self.name} in {folder}; {way}")
+            raise FileNotFoundError(f"no plan in {folder}; {way} makes it")
         if (folder / "study.yaml").read_bytes() != self.path.read_bytes():
-            way = f"`python -m lib.batch plan {self.name}` plans it anew"
-            fault = f"{self.path} has changed since its plan; {way}"
-            raise ValueError(f"{fault}, and what is done stays done")
+            fault = f"{self.path} has changed since its plan"
+            raise ValueError(f"{fault}; {way} keeps what is done")
         plain = {"names": COLUMNS, "keep_default_na": False}
         return self._with_states(pd.read_csv(folder / "plan.tsv", **plain, **TSV))
 
@@ -289,18 +275,16 @@ class Study:
 
     def estimate(self, table: pd.DataFrame, workers: int) -> str:
         """Return how long the rest takes, from the runs that are done."""
-        table = table.assign(model=table["id"].str.split("-").str[1])
-        done, seconds = table[table["state"] == "done"].tail(MEASURED), []
-        for run_id in done["id"]:
-            folders = RunFolders(self.workspace, run_id)
-            seconds.append(START + runs.read_manifest(folders.manifest)["seconds"])
-        sums = done.assign(seconds=seconds).groupby("model")[["seconds", "clips"]].sum()
-        left = table[table["state"].isin(LEFT)].groupby("model")["clips"].sum()
-        known = (left * sums["seconds"] / sums["clips"]).dropna()
-        told = [f"{pd.Timedelta(round(known.sum() / workers), 's')}"] * len(known[:1])
-        unknown = sorted(set(left.index) - set(known.index))
-        told += [f"unknown for {', '.join(unknown)}"] * bool(unknown)
-        return ", ".join(told) or "none"
+        model = table["id"].str.split("-").str[1]
+        done = table[table["state"] == "done"].tail(MEASURED)
+        folders = (RunFolders(self.workspace, run_id) for run_id in done["id"])
+        told = [runs.read_manifest(one.manifest)["seconds"] for one in folders]
+        seconds = START + pd.Series(told, done.index, dtype=float)
+        pace = seconds.groupby(model).sum() / done["clips"].groupby(model).sum()
+        left = table["clips"][table["state"].isin(LEFT)].groupby(model).sum()
+        time = pd.Timedelta(round((left * pace).sum() / workers), "s")
+        unknown = ", ".join(sorted(left.index.difference(pace.index)))
+        return f"{time}, unknown for {unknown}" if unknown else f"{time}"
 
     def status(self) -> str:
         """Return how far the study is: counts by variant, and why runs failed."""
@@ -312,13 +296,13 @@ class Study:
             parts.append(f"{run_id}: {reason(RunFolders(self.workspace, run_id))}")
         return "\n".join(parts)
 
-    def script(self, queue: str) -> Path:
-        """Write a job array over the plan: line N is run N; return where it is."""
+    def script(self) -> str:
+        """Write a job array for each kind of queue, in which line N is run N."""
         table, folder = self.read(), self.folders.results
-        (template,) = SCRIPTS.glob(f"{queue}.*")
         name = self.name.replace("_", "-").lower()
         told = {"study": name, "short": name[:15], "runs": len(table)}
         told |= {"plan": shlex.quote(f"{folder / 'plan.tsv'}"), "field": len(COLUMNS)}
-        text = Template(template.read_text("utf-8")).substitute(told)
-        files.write_text(folder / template.name, text)
-        return folder / template.name
+        for queue in QUEUES:
+            text = Template((SCRIPTS / queue).read_text("utf-8")).substitute(told)
+            files.write_text(folder / queue, text)
+        return f"{folder} has {', '.join(QUEUES)}"

@@ -125,10 +125,9 @@ class _Run:
         if folders.manifest.is_file():
             known = runs.read_manifest(folders.manifest)
             if known["config"] != json.loads(json.dumps(plan.settings)):
-                raise ValueError(
-                    f"{folders.manifest} is of other settings or data than its name "
-                    "says; set overwrite=True to train the run anew"
-                )
+                fault = "is of other settings or data than its name says"
+                way = "set overwrite=True to train the run anew"
+                raise ValueError(f"{folders.manifest} {fault}; {way}")
             if known["status"] == "done":
                 self.document = known
                 return
@@ -264,16 +263,12 @@ def _outcomes(
         yield from zip(trainings, outcomes, strict=True)
         return
     network = Network(plan.settings, data)
-    for training in trainings:
-        seed = training.plan.settings["seed"]
-        rows = data.x[training.fold.train]
-        training.untrained = network.draw(seed, training.fold.number, rows)
     # As one program where the clips are the same for all folds: neither altered in
     # every epoch, nor copies that the seed decides.
     seeds = {training.plan.settings["seed"] for training in trainings}
-    same = plan.settings["augmentation"] == "none" or plan.copies is not None
-    same &= plan.copies is None or len(seeds) == 1
-    together = at_once and same and keras.backend.backend() == "jax"
+    differ = {"none": False, "waveform": len(seeds) > 1, "cepstrum": True}
+    same = at_once and not differ[plan.settings["augmentation"]]
+    together = same and keras.backend.backend() == "jax"
     for some in [trainings] if together else [[training] for training in trainings]:
         yield from zip(some, train_folds(network, some, report), strict=True)
 
@@ -296,12 +291,9 @@ def _in_process(training: FoldTraining, threads: int, parent: int) -> dict[str, 
     if run_id not in _networks:
         _networks.clear()
         _networks[run_id] = Network(training.plan.settings, training.data)
-    seed, network = training.plan.settings["seed"], _networks[run_id]
-    rows = training.data.x[training.fold.train]
-    training.untrained = network.draw(seed, training.fold.number, rows)
 
     def report(training: FoldTraining, row: Metrics) -> None:
         if os.getppid() != parent:  # which was killed, so that its lock is gone
             raise SystemExit
 
-    return train_folds(network, [training], report)[0]
+    return train_folds(_networks[run_id], [training], report)[0]

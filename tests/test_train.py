@@ -372,7 +372,8 @@ def test_a_parameter_that_would_change_nothing_is_refused(tiny):
         # 24 clips in batches of 8, 4 times.
         (FEW_STEPS | {"epochs": 4}, "0.9 averages 10 steps.* are 12 in all"),
         ({"augmentation_options": {"transforms": ["noise"]}}, "has no option"),
-        (CEPSTRUM | {"augmentation_options": {"transforms": "noise"}}, "give a list"),
+        (CEPSTRUM | {"augmentation_options": {"transforms": "noise"}}, "as a Sequence"),
+        (CEPSTRUM | {"augmentation_options": {"transforms": ["nois"]}}, "mean 'noise'"),
         (CEPSTRUM | {"augmentation_options": {"probability": 0}}, "greater than 0"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -46,14 +46,13 @@ def generate(folder: Path, *, verbose: int = 1) -> Path:
     bar = tqdm(CLIPS, "DEMO", unit="clip", disable=not verbose)
     for path, clip in zip(paths, bar, strict=True):
         with atomic_path(path) as temporary:
-            samples = (utterance(*clip) * 32768).astype(np.int16)
-            wavfile.write(temporary, RATE, samples)
+            wavfile.write(temporary, RATE, utterance(*clip))
     write_json(folder / MANIFEST, manifest())
     return folder
 
 
 def utterance(speaker: str, emotion: str, text: str) -> np.ndarray:
-    """Return the samples of e.g. ("f1", "angry", "t1"), those of the 16-bit file."""
+    """Return the samples, 16 bits, of a clip such as ("f1", "angry", "t1")."""
     who = SPEAKERS[speaker]
     place = list(SPEAKERS).index(speaker), list(EMOTIONS).index(emotion)
     room = np.random.default_rng((0, 1, place[0]))
@@ -88,7 +87,7 @@ def utterance(speaker: str, emotion: str, text: str) -> np.ndarray:
     sound += signal.lfilter([np.sqrt(1 - 0.9**2)], [1, -0.9], hiss)
     # A recordist turns the gain down before a loud clip distorts.
     sound *= min(1.0, 0.9 / np.abs(sound).max())
-    return (np.rint(sound * 32767) / 32768).astype(np.float32)
+    return np.rint(sound * 32767).astype(np.int16)
 
 
 def _score(text: str, rate: float, random: Generator) -> tuple[np.ndarray, list]:
