@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args, get_origin
 
-from lib import corpora, models
+from lib import compare, models, runs
 from lib.config import Parameters
 from lib.features import PRESETS
 from lib.files import REPOSITORY, write_text
@@ -14,6 +14,7 @@ from lib.models import SYSTEMS
 from lib.protocols import PROTOCOLS
 
 PAGES = ("README.md", "docs/parameters.md")
+REFERENCE = REPOSITORY / "Results" / "reference"
 
 
 def parameters_table() -> str:
@@ -47,19 +48,6 @@ def protocols_table() -> str:
     return _table(heads, rows)
 
 
-def corpora_table() -> str:
-    """Return the corpora that come with the workbook as a Markdown table."""
-    rows = []
-    for corpus in map(corpora.get, corpora.names()):
-        clips = sum(corpus.counts.values()) or "varies"
-        speakers = len(corpus.sexes) or "unknown"
-        emotions = len(corpus.labels)
-        row = (f"`{corpus.name}`", corpus.language, emotions, speakers, clips)
-        rows.append((*row, corpus.terms))
-    heads = ("corpus", "language", "emotions", "speakers", "clips", "terms")
-    return _table(heads, rows)
-
-
 def systems_table() -> str:
     """Return the systems as a Markdown table, with parameters for seven emotions."""
     rows = []
@@ -75,13 +63,27 @@ def systems_table() -> str:
     return _table(heads, rows)
 
 
+def reference_table() -> str:
+    """Return the UAR of the committed runs as a Markdown table, in per cent."""
+    board = runs.leaderboard(runs.load_runs(REFERENCE))
+    table = compare.systems(REFERENCE, board)
+    low, mean, high = (100 * table[name] for name in ("uar_low", "uar", "uar_high"))
+    spans = zip(mean, low, high, table["seeds"], strict=True)
+    table["score"] = ["{:.1f} [{:.1f}, {:.1f}], {}".format(*span) for span in spans]
+    index = ["corpus", "system"]
+    wide = table.pivot(index=index, columns="protocol", values="score").fillna("–")
+    names = [name for name in board["protocol"].unique() if name in wide]
+    heads = (*index, *(f"`{name}`" for name in names))
+    return _table(heads, wide[names].reset_index().to_numpy().tolist())
+
+
 def filled(text: str) -> str:
     """Return Markdown with the tables between `<!-- table: name -->` made anew."""
     tables = {
         "systems": systems_table,
         "parameters": parameters_table,
         "protocols": protocols_table,
-        "corpora": corpora_table,
+        "reference": reference_table,
     }
     return re.sub(
         r"<!-- table: (\w+) -->\n.*?<!-- end -->",
