@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import dask.system
-import dask_jobqueue
 import distributed
 import pandas as pd
 import pydantic
@@ -189,6 +188,8 @@ class Cluster(pydantic.BaseModel, extra="forbid"):
 
     def start(self, path: Path) -> Any:
         """Return the cluster, which replaces jobs that end."""
+        import dask_jobqueue  # which takes SIGINT from the one who imports it
+
         try:
             kind = getattr(dask_jobqueue, self.kind)
             program = kind.job_cls.submit_command.split()[0]

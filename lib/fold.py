@@ -22,7 +22,6 @@ from tensorboard.summary import Writer
 
 from lib import augment, config, files, losses, metrics, models, planning
 from lib.device import has_xla
-from lib.files import FeatureSet
 from lib.planning import Plan
 from lib.protocols import Fold
 from lib.runs import RunFolders, is_locked
@@ -47,7 +46,7 @@ def scored(y: np.ndarray, probabilities: np.ndarray, prefix: str = "") -> Metric
 class Network:
     """A network and its optimiser, compiled once and used for every fold of a run."""
 
-    def __init__(self, settings: Mapping[str, Any], data: FeatureSet) -> None:
+    def __init__(self, settings: Mapping[str, Any], data: files.FeatureSet) -> None:
         shape = settings["model"], data.x.shape[-2:], len(data.label_names)
         options = settings["model_options"]
         self._build = functools.partial(models.build_model, *shape, **options)
@@ -165,7 +164,7 @@ class FoldTraining:
     """Where the training of a fold stands; its files."""
 
     plan: Plan
-    data: FeatureSet
+    data: files.FeatureSet
     fold: Fold
     folders: RunFolders
     epochs: int | None = None  # to train
@@ -335,7 +334,7 @@ class FoldTraining:
         return arrays | rest
 
 
-def _corpus(plan: Plan, data: FeatureSet) -> tuple[np.ndarray, np.ndarray, int]:
+def _corpus(plan: Plan, data: files.FeatureSet) -> tuple[np.ndarray, np.ndarray, int]:
     """Return all clips, altered copies last, the row of each, and how many are none."""
     clips, owner = files.pieces(data.x)
     count = len(owner)
