@@ -68,12 +68,12 @@ def test_input_dropout_takes_whole_coefficients_or_whole_frames():
     for mode, other in (("coefficients", 1), ("frames", 2)):
         model = small(temporal_dropout=0.5, temporal_dropout_mode=mode)
         layer = model.get_layer("temporal_dropout")
-        gone = outputs(layer, np.ones((4, 50, 5), np.float32), training=True) == 0
+        gone = outputs(layer, np.ones((16, 50, 5), np.float32), training=True) == 0
         assert gone.any() and not gone.all()
         # What is gone is gone along the whole of the other axis.
         assert (gone.all(axis=other) == gone.any(axis=other)).all()
-        # And each clip has a pattern of its own.
-        assert not (gone[0] == gone[1]).all()
+        # And clips have patterns of their own; by chance, 16 are not the same.
+        assert len(np.unique(gone.reshape(16, -1), axis=0)) > 1
 
 
 def test_dropout_rises_with_depth_as_published_in_every_chain():
