@@ -48,9 +48,9 @@ class Network:
 
     def __init__(self, settings: Mapping[str, Any], data: files.FeatureSet) -> None:
         shape = settings["model"], data.x.shape[-2:], len(data.label_names)
-        options = settings["model_options"]
-        self._build = functools.partial(models.build_model, *shape, **options)
-        self.standardises = settings["normalisation"] == "train"
+        options = dict(settings["model_options"])
+        options["standardised"] = settings["normalisation"] == "train"
+        self.build = functools.partial(models.build_model, *shape, **options)
         self.model = self.build()
         self.batch_size = settings["batch_size"]
         both = [self.model.output, self.model.get_layer("embedding").output]
@@ -77,10 +77,6 @@ class Network:
             # An engine trains a list of folds; this one takes lists of a single fold.
             self.engine, self.step = self, self._tensorflow_step(compiled)
 
-    def build(self) -> keras.Model:
-        model = self._build()
-        return models.standardised(model) if self.standardises else model
-
     def draw(self, seed: int, fold: int, x: np.ndarray) -> State:
         """Return an untrained state for the rows x, its weights drawn with a seed."""
         # All that Keras draws follows from here; TensorFlow's own seed would make it
@@ -88,7 +84,7 @@ class Network:
         mixed = np.random.SeedSequence([seed, fold]).generate_state(1)[0]
         random.seed(int(mixed) % 2**31)
         model = self.build()
-        if self.standardises:
+        if self.build.keywords["standardised"]:
             rows = files.pieces(x)[0].astype(float)
             statistics = rows.mean(axis=(0, 1)), rows.var(axis=(0, 1))
             model.get_layer("normalisation").set_weights(statistics)
@@ -168,6 +164,7 @@ class FoldTraining:
     fold: Fold
     folders: RunFolders
     epochs: int | None = None  # to train
+    untrained: State = ()  # what `Network.draw` returned
     epoch: int = 0
     seconds: float = 0.0
     history: list[Metrics] = dataclasses.field(default_factory=list)
@@ -206,9 +203,9 @@ class FoldTraining:
         whole = self.folders.model(self.fold.number).is_file()
         return self.read(self.folders.outcome(self.fold.number)) if whole else None
 
-    def begin(self, report: Report, state: State = ()) -> State:
-        """Return the state of the last checkpoint, or the untrained `state`."""
-        number = self.fold.number
+    def begin(self, report: Report) -> State:
+        """Return the state of the last checkpoint, or the untrained one."""
+        number, state = self.fold.number, self.untrained
         content = self.read(self.folders.checkpoint(number))
         if content and "0" in content:
             count = sum(map(str.isdigit, content))
@@ -359,12 +356,8 @@ def train_folds(
     own = owner[:count]  # copies judge nothing
     judging = [np.flatnonzero(np.isin(own, one.fold.validation)) for one in trainings]
     judged = [owner[rows] for rows in judging]
-    states, saved_at = [], time.monotonic()
-    for training in trainings:
-        number, rows = training.fold.number, training.fold.train
-        drawn = network.draw(training.plan.settings["seed"], number, data.x[rows])
-        states.append(training.begin(report, drawn))
-    engine.assign(states)
+    engine.assign([training.begin(report) for training in trainings])
+    saved_at = time.monotonic()
     while still := [training for training in trainings if not training.ended()]:
         begun, clips = time.monotonic(), corpus
         # Folds that a cut has left behind catch up first.

@@ -49,10 +49,16 @@ def options(name: str) -> dict[str, Any]:
 
 
 def build_model(
-    name: str, input_shape: Sequence[int | None], num_classes: int, **chosen: Any
+    name: str,
+    input_shape: Sequence[int | None],
+    num_classes: int,
+    *,
+    standardised: bool = False,
+    **chosen: Any,
 ) -> Any:
     """Build an untrained system for clips (frames, coefficients), frames None for any.
 
+    A network that is `standardised` has fixed means and variances of its training rows.
     A Keras model answers with class probabilities (batch, num_classes) and has a layer
     "embedding" before the classifier; a baseline is a scikit-learn pipeline.
     """
@@ -60,7 +66,8 @@ def build_model(
         raise ValueError(f"num_classes is {num_classes}; give 2 or more")
     validated = pydantic.validate_call(_builder(name), config={"strict": True})
     try:
-        return validated(tuple(input_shape), num_classes, **chosen)
+        model = validated(tuple(input_shape), num_classes, **chosen)
+        return _standardised(model) if standardised else model
     except pydantic.ValidationError as error:
         wrong = error.errors()[0]
         raise ValueError(
@@ -68,7 +75,7 @@ def build_model(
         ) from None
 
 
-def standardised(network: Any) -> Any:
+def _standardised(network: Any) -> Any:
     """Return a network that standardises the coefficients before all else.
 
     The weights of its layer "normalisation" are the means and variances of the training
