@@ -236,6 +236,7 @@ class FoldTraining:
             return None
         (fold,) = (one for one in plan.folds if one.number == self.fold.number)
         other = FoldTraining(plan, self.data, fold, folders)
+        folders.checkpoint(fold.number).unlink(missing_ok=True)  # of a cut training
         other.begin(lambda *_: None)
         other.epoch, other.seconds = self.epoch, self.seconds
         for row in self.history:

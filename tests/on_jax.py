@@ -106,7 +106,7 @@ def test_seeds_are_one_program(tmp_path, monkeypatch, alone):
 
 
 def test_what_fills_up_a_batch_changes_nothing():
-    """A padded step is Keras's own on the real rows, in weights and statistics."""
+    """A padded step is Keras's own on the real rows, weighted, also in statistics."""
     clip, optimizer = keras.Input((12, 6)), keras.optimizers.SGD(0.05)
     # As in CkTIM, a kernel is normalised over its own rows, not over the batch.
     first = keras.ops.take(clip, [0], axis=0)
@@ -119,7 +119,7 @@ def test_what_fills_up_a_batch_changes_nothing():
     state = [v.value for v in variables + optimizer.variables]
     clips = np.random.default_rng(0).normal(size=(8, 12, 6)).astype(np.float32)
     labels = np.eye(3, dtype=np.float32)[np.arange(8) % 3]
-    weights, made = np.array([1] * 5 + [0] * 3, np.float32), []
+    weights, made = np.array([1, 3, 0.5, 1, 2] + [0] * 3, np.float32), []
     parts = {"model": model, "optimizer": optimizer, "loss": losses.cross_entropy()}
     step = jax.jit(together.step_function(types.SimpleNamespace(**parts)))
     for filler in (0.0, 1e3):
@@ -127,7 +127,8 @@ def test_what_fills_up_a_batch_changes_nothing():
         after, loss, _ = step(state, clips, np.arange(8), labels, weights)
         made.append(after)
     model.compile(keras.optimizers.SGD(0.05), "categorical_crossentropy")
-    assert abs(float(model.train_on_batch(clips[:5], labels[:5])) - float(loss)) < 1e-5
+    trained = float(model.train_on_batch(clips[:5], labels[:5], weights[:5]))
+    assert abs(trained - float(loss)) < 1e-5
     for own, one, other in zip(variables, *made, strict=False):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
         # Keras adds 1e-7 to a count of masked rows; moments differ by a millionth.

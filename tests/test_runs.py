@@ -1,6 +1,7 @@
 """Run folders, manifests and predictions, and the tables made of all runs."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -65,9 +66,11 @@ def test_predictions_come_back_as_they_were_and_changes_are_noticed(tmp_path):
     write_run(folders.results.parent, "X", make_manifest("X") | {"artefacts": kept})
     found = runs.read_predictions(folders.predictions)
     pd.testing.assert_frame_equal(found, table, check_dtype=False, rtol=0, atol=0)
-    runs.write_predictions(folders.predictions, table.assign(y_pred=0))
-    with pytest.raises(ValueError, match="changed after the run was finished"):
-        runs.read_predictions(folders.predictions)
+    copied = shutil.copytree(folders.results, folders.results.parent / "reference/X")
+    for path in (folders.predictions, copied / "predictions.csv"):
+        runs.write_predictions(path, table.assign(y_pred=0))
+        with pytest.raises(ValueError, match="changed after the run was finished"):
+            runs.read_predictions(path)
 
 
 def problem(severity, kind, files):

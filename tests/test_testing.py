@@ -109,6 +109,21 @@ def test_a_run_on_other_data_is_refused(workspace, tiny):
     test.require_data(document, dataclasses.replace(tiny, x=x, about=about))
 
 
+def test_a_run_is_tested_on_features_that_are_normalised_as_it_was(
+    tmp_path, monkeypatch
+):
+    small_run(tmp_path, tiny_features(), model="svm", normalisation="speaker")
+    asked = []
+
+    def obtain(params):
+        asked.append(params.normalisation)
+        return None, tiny_features()
+
+    monkeypatch.setattr(features, "obtain", obtain)
+    test.open_run(parameters(tmp_path, corpus="TINY"), CPU)
+    assert asked == ["speaker"]
+
+
 @pytest.fixture
 def run(workspace, tmp_path):
     """Return a copy of a run, to be damaged."""

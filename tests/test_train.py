@@ -148,6 +148,17 @@ def test_paper_tests_the_last_epoch_and_never_looks_at_the_test_fold(tmp_path, t
 
 def test_one_training_is_paper_best_and_paper(tmp_path, tiny, monkeypatch):
     apart = run(tmp_path / "apart", tiny, protocol="paper")
+    save = fold.FoldTraining.save
+
+    def cut(self, state):
+        save(self, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # what a cut has left is not counted twice
+        patch.setattr(fold, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(fold.FoldTraining, "save", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "both", tiny, protocol="paper")
     best = run(tmp_path / "both", tiny, protocol="paper_best")
     monkeypatch.setattr(fold.Network, "train_epoch", None)  # nothing is trained again
     last = run(tmp_path / "both", tiny, protocol="paper")
