@@ -33,14 +33,9 @@ def start(
     """
     environment = {name: arguments.pop(name) for name in [*arguments] if name.isupper()}
     search = os.pathsep.join(filter(None, [str(REPOSITORY), packages]))
+    command = [python or sys.executable, "-m", "benchmarks.contest", target]
     return subprocess.Popen(
-        [
-            python or sys.executable,
-            "-m",
-            "benchmarks.contest",
-            target,
-            json.dumps(arguments),
-        ],
+        [*command, json.dumps(arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -89,11 +84,8 @@ def serve(target: str, arguments: Mapping[str, Any]) -> None:
     for _ in sys.stdin:
         wall, processor = time.perf_counter(), time.process_time()
         answer = turn()
-        seconds = {
-            "seconds": time.perf_counter() - wall,
-            "processor_seconds": time.process_time() - processor,
-            "answer": answer,
-        }
+        seconds = {"seconds": time.perf_counter() - wall, "answer": answer}
+        seconds["processor_seconds"] = time.process_time() - processor
         print(json.dumps(seconds, default=float), file=channel, flush=True)
 
 

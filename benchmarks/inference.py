@@ -76,14 +76,10 @@ def measure(recording: str = "", turns: int = 100) -> dict[str, float]:
             "benchmarks.inference:parts", recording=path, turns=turns, **one_thread
         )
         (found,) = contest.take_turns({"ours": contender}, 1)["ours"]
+    command, place = [sys.executable, "-c", FIRST], {"cwd": contest.REPOSITORY}
     for _ in range(2):  # the first lets Python write its bytecode
         begun = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-c", FIRST],
-            check=True,
-            cwd=contest.REPOSITORY,
-            stderr=subprocess.DEVNULL,
-        )
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL, **place)
     return found["answer"] | {"first_prediction_s": time.perf_counter() - begun}
 
 

@@ -129,21 +129,13 @@ def measure(
 ) -> dict[str, float]:
     """Return the milliseconds of a step of each contender, and ours over the others'.
 
-    Args:
-        official: Folder Code of the authors' repository, "" to leave it out.
-        official_packages: Folder that has tf_keras; "" if it is installed.
-        peer: PyTorch script that has a class TimNet, "" to leave it out.
-        peer_python: A Python that has torch.
-        rounds: Turns of each contender.
-        steps: Steps of a turn.
-        backends: Of Keras; the first is compared with the others' steps.
+    The other contenders are those of the module; without a path they are left out. The
+    first of Keras's backends is compared with them.
     """
-    contenders = {
-        f"ours_{name}": contest.start(
-            "benchmarks.step:ours", steps=steps, KERAS_BACKEND=name
-        )
-        for name in backends
-    }
+    contenders, own = {}, "benchmarks.step:ours"
+    for name in backends:
+        contender = contest.start(own, steps=steps, KERAS_BACKEND=name)
+        contenders[f"ours_{name}"] = contender
     if official:
         contenders["official"] = contest.start(
             "benchmarks.step:official",

@@ -85,8 +85,7 @@ def official(epochs: int, code: str, folds: int) -> Callable[[], None]:
     def turn() -> None:
         with tempfile.TemporaryDirectory() as folder:
             places = {
-                "model_path": f"{folder}/Models/",
-                "result_path": f"{folder}/Results/",
+                f"{kind}_path": f"{folder}/{kind}s/" for kind in ("model", "result")
             }
             chosen = nothing(data=CORPUS, **settings, **places)
             names = tuple(data.label_names)

@@ -24,15 +24,18 @@ def select(wanted: str = "auto", *, threads: int = 0) -> Device:
     """Choose the device for all that follows in this process.
 
     "auto" is a GPU that passes the self-check, else the CPU, on which TensorFlow takes
-    so many `threads` (0 for all) unless it has begun to compute.
+    so many `threads` (0 for all) unless it has begun to compute. A GPU's products are
+    of float32 too, not of the shorter TF32, so that it repeats what a CPU finds.
     """
     if keras.backend.backend() == "jax":
         import jax
 
+        jax.config.update("jax_default_matmul_precision", "float32")
         found = [one.device_kind for one in jax.devices() if one.platform != "cpu"]
     else:
         from tensorflow import config
 
+        config.experimental.enable_tensor_float_32_execution(False)
         details = config.experimental.get_device_details
         gpus = config.get_visible_devices("GPU")
         found = [details(one).get("device_name", one.name) for one in gpus]

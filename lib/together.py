@@ -1,10 +1,12 @@
 """All folds of a run, and of several seeds, as one program on JAX.
 
-Weights, optimiser states and batches of the folds are stacked along a first axis, and
-one step is mapped over it. A GPU that one small network leaves idle is filled by ten.
+Weights, optimiser states and batches of the folds are stacked along a first axis, one
+step is mapped over it, and an epoch is one call, as a call costs as much as a small
+network's step. A GPU that one such network leaves idle is filled by ten.
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,7 +22,16 @@ class Networks:
     def __init__(self, network: Any) -> None:
         self.network = network
         step = jax.vmap(step_function(network), in_axes=(0, None, 0, 0, 0))
-        self._step = jax.jit(step, donate_argnums=0)
+
+        def epoch(states, clips, labels, rows, weights):
+            def next_step(states, batch):
+                rows, weights = batch
+                states, *said = step(states, clips, rows, labels[rows], weights)
+                return states, said
+
+            return jax.lax.scan(next_step, states, (rows, weights))
+
+        self._epoch, self._steps = jax.jit(epoch, donate_argnums=0), 0
         self._answers = jax.jit(jax.vmap(self._answer, in_axes=(0, None, 0)))
         self._host_clips = None
 
@@ -40,24 +51,21 @@ class Networks:
         """Train each fold once on the clips of its order; without any it stays."""
         names = [variable.name for variable in self.network.variables]
         self._states[names.index("learning_rate")] = np.array(rates, np.float32)
-        size, counts = self.network.batch_size, np.array([*map(len, orders)])
-        length = -(-max(counts) // size) * size
+        counts, size = np.array([*map(len, orders)]), self.network.batch_size
+        # Never fewer steps than before: another number would be compiled anew.
+        self._steps = max(self._steps, -(-max(counts) // size))
+        length, shape = self._steps * size, (len(orders), self._steps, size)
         rows = np.stack([_filled(order, length) for order in orders])
         weights = np.stack([w[part] for w, part in zip(weights, rows, strict=True)])
         weights *= np.arange(length) < counts[:, None]
-        clips, found = self._on_device(clips), []
-        for start in range(0, length, size):
-            part = rows[:, start : start + size]
-            real = weights[:, start : start + size]
-            done = self._step(self._states, clips, part, labels[part], real)
-            self._states, loss, probabilities = done
-            found.append(((real > 0).sum(axis=1), loss, probabilities))
-        self._copied = None
-        sizes, means, said = zip(*found, strict=True)
-        totals = (np.stack(sizes) * np.stack(means)).sum(axis=0)
-        means = totals / np.maximum(counts, 1)
-        triples = zip(means, np.concatenate(said, axis=1), counts, strict=True)
-        return [(float(mean), said[:count]) for mean, said, count in triples]
+        batches = [part.reshape(shape).swapaxes(0, 1) for part in (rows, weights)]
+        done = self._epoch(self._states, self._on_device(clips), labels, *batches)
+        self._states, self._copied = done[0], None
+        means, said = jax.device_get(done[1])  # (steps, folds), (steps, folds, size, K)
+        totals = (means * (batches[1] > 0).sum(axis=2)).sum(axis=0)
+        said = said.swapaxes(0, 1).reshape(len(orders), length, -1)
+        triples = zip(totals / np.maximum(counts, 1), said, counts, strict=True)
+        return [(float(mean), answers[:count]) for mean, answers, count in triples]
 
     def answer(self, clips: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return each fold's probabilities of some clips, by its EMA weights."""
@@ -78,7 +86,9 @@ class Networks:
         if self.network.optimizer.use_ema:
             named = zip(variables, rest, strict=True)
             trainable = [v for item, v in named if item.name.endswith("_average")]
-        return model.stateless_call(trainable, others, clips[rows], training=False)[0]
+        with _mapped_layers():
+            said = model.stateless_call(trainable, others, clips[rows], training=False)
+        return said[0]
 
 
 def step_function(network: Any) -> Callable:
@@ -92,7 +102,7 @@ def step_function(network: Any) -> Callable:
     model, optimizer = network.model, network.optimizer
 
     def mean_loss(trainable, others, clips, labels, weights):
-        with _masked_normalisation(weights):
+        with _mapped_layers(weights):
             probabilities, others, penalties = model.stateless_call(
                 trainable, others, clips, training=True, return_losses=True
             )
@@ -128,21 +138,48 @@ def _filled(rows: np.ndarray, length: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _masked_normalisation(weights: Any) -> Iterator[None]:
-    """Let batch normalisations that are traced ignore the rows of weight 0."""
-    kind = keras.layers.BatchNormalization
-    original = kind.call
+def _mapped_layers(weights: Any = None) -> Iterator[None]:
+    """Trace layers so that they suit networks that are mapped over.
 
-    def call(self, inputs, training=None, mask=None):
+    Batch normalisations ignore the rows of weight 0. Convolutions become matrix
+    products: one for all networks, where a GPU takes a convolution for each of them.
+    """
+    kinds = keras.layers.BatchNormalization, keras.layers.Conv1D, keras.layers.Conv2D
+    normalise, *_ = originals = [kind.call for kind in kinds]
+
+    def normalised(self, inputs, training=None, mask=None):
         # A generated kernel, which is normalised too, has a single row.
-        if inputs.shape[0] == len(weights) > 1:
+        if weights is not None and inputs.shape[0] == len(weights) > 1:
             shape = (-1, *[1] * (len(inputs.shape) - 2))
             mask = ops.reshape(weights > 0, shape)
             mask = ops.broadcast_to(mask, inputs.shape[:-1])
-        return original(self, inputs, training=training, mask=mask)
+        return normalise(self, inputs, training=training, mask=mask)
 
-    kind.call = call
+    for kind, call in zip(kinds, (normalised, _convolved, _convolved), strict=True):
+        kind.call = call
     try:
         yield
     finally:
-        kind.call = original
+        for kind, call in zip(kinds, originals, strict=True):
+            kind.call = call
+
+
+def _convolved(layer: Any, inputs: Any) -> Any:
+    """Return what a convolution of one group does, as a product with shifted copies."""
+    sizes, shape = inputs.shape[1:-1], layer.compute_output_shape(inputs.shape)[1:-1]
+    how = sizes, shape, layer.kernel_size, layer.strides, layer.dilation_rate
+    padding, places = [(0, 0)], []
+    for size, count, taps, stride, dilation in zip(*how, strict=True):
+        lacking = max(0, (count - 1) * stride + (taps - 1) * dilation + 1 - size)
+        before = lacking if layer.padding == "causal" else lacking // 2
+        padding.append((before, lacking - before))
+        seen = (count - 1) * stride + 1
+        starts = range(0, taps * dilation, dilation)
+        places.append([slice(start, start + seen, stride) for start in starts])
+    padded = ops.pad(inputs, [*padding, (0, 0)])
+    copies = [padded[:, *place] for place in itertools.product(*places)]
+    kernel = ops.reshape(layer.kernel, (-1, layer.filters))
+    outputs = ops.matmul(ops.concatenate(copies, axis=-1), kernel)
+    if layer.use_bias:
+        outputs = outputs + layer.bias
+    return layer.activation(outputs)

@@ -10,6 +10,7 @@ import pytest
 from conftest import small_plan, small_run, tiny_features
 from keras import layers
 
+from benchmarks import gpu
 from lib import fold, losses, runs, together, train
 from lib.device import select
 
@@ -133,3 +134,37 @@ def test_what_fills_up_a_batch_changes_nothing():
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
         # Keras adds 1e-7 to a count of masked rows; moments differ by a millionth.
         np.testing.assert_allclose(own.numpy(), one, rtol=0, atol=1e-5)
+
+
+CONVOLUTIONS = [
+    (1, {"kernel_size": 2, "padding": "causal", "dilation_rate": 4}),
+    (1, {"kernel_size": 2, "padding": "causal", "dilation_rate": 64}),
+    (1, {"kernel_size": 5, "padding": "same", "strides": 2, "activation": "relu"}),
+    (1, {"kernel_size": 4, "padding": "valid", "strides": 3, "use_bias": False}),
+    (2, {"kernel_size": (3, 2), "padding": "same", "dilation_rate": (1, 2)}),
+    (2, {"kernel_size": 3, "padding": "valid", "strides": (2, 1)}),
+]
+
+
+@pytest.mark.parametrize(("rank", "given"), CONVOLUTIONS)
+def test_a_product_with_copies_is_a_convolution(rank, given):
+    random = np.random.default_rng(0)
+    layer = [layers.Conv1D, layers.Conv2D][rank - 1](7, **given)
+    clips = random.normal(size=(4, 21, *[10] * (rank - 1), 5)).astype(np.float32)
+    layer.build(clips.shape)
+    for variable in layer.weights:
+        variable.assign(random.normal(size=variable.shape))
+    found = np.asarray(together._convolved(layer, clips))
+    # Sums of at most 45 products of about 1, in another order.
+    np.testing.assert_allclose(found, np.asarray(layer(clips)), rtol=0, atol=1e-4)
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu_and_counts_operations(monkeypatch):
+    monkeypatch.setattr(train, "Network", fold.Network)
+    case = {"corpus": "EMOVO", "folds": 1, "precision": "float32", "epochs": 1}
+    figures = gpu.measure(**case, clips=80, model_options={"dilations": 2})
+    # Two directions of two blocks of two convolutions with two taps; a product and a
+    # sum; forwards, and backwards to the inputs and to the kernels.
+    products = 64 * 188 * 39 * 39 * (2 * 2 * 2 * 2) * 2 * 3
+    assert products < figures["operations_a_step"] < 1.3 * products
+    assert min(figures[name] for name in ("run_s", "step_ms", "of_500_epochs_s")) > 0
