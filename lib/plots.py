@@ -24,31 +24,21 @@ FAINT = "#8C8C8C"
 BLUE = "#3B6FA0"
 ORANGE = "#D9822B"
 _FILE = Path(__file__).parent / "data" / "emotions.yaml"
-_EMOTIONS = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
-EMOTION_COLOURS: Mapping[str, str] = _EMOTIONS["colours"]
+_DRAWN = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+EMOTION_COLOURS: Mapping[str, str] = _DRAWN["colours"]
 _FURTHER = sns.color_palette("colorblind").as_hex()
 
 
 def style() -> None:
     """Apply the style of the workbook to all figures that follow."""
-    rc = {
-        "figure.figsize": (8, 3.5),
-        "figure.constrained_layout.use": True,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 11,
-        "axes.titleweight": "bold",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-    }
-    sns.set_theme("paper", "ticks", "colorblind", font_scale=1.05, rc=rc)
+    sns.set_theme("paper", "ticks", "colorblind", font_scale=1.05, rc=_DRAWN["style"])
 
 
 def emotion_colours(names: Iterable[str]) -> dict[str, str]:
     """Return the colour of every emotion, the same in every figure."""
     colours: dict[str, str] = {}
     for name in sorted(set(map(str, names))):
-        usual = _EMOTIONS["other_names"].get(name.lower(), name.lower())
+        usual = _DRAWN["other_names"].get(name.lower(), name.lower())
         # An unknown label has a colour that follows from its name, or the next one.
         start = zlib.crc32(name.encode()) % len(_FURTHER)
         turned = _FURTHER[start:] + _FURTHER[:start]

@@ -280,15 +280,19 @@ def listed(data: FeatureSet, folds: int, seed: int, fold_file: str) -> Iterator[
     Where a fold has no lines for training, all others of the file train; where it has
     none for validation, the first speakers of the next fold's test validate.
     """
-    table = pd.read_csv(located(fold_file), dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(located(fold_file), dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        fault = f"fold_file {fold_file} cannot be read ({error}); give a CSV in UTF-8"
+        raise ValueError(fault) from error
     by = "speaker" if "speaker" in table else "file"
-    if not {by, "fold"} <= set(table) <= {by, "fold", "part"}:
+    if not {by, "fold"} <= set(table) <= {by, "fold", "part"} or table.empty:
         wanted = "it needs file or speaker, and fold, and may have part"
-        raise ValueError(f"{fold_file} has columns {[*table]}; {wanted}")
-    table = table if "part" in table else table.assign(part="test")
-    member = np.arange(len(data.y)) if by == "file" else data.speaker
+        raise ValueError(f"{fold_file}: {len(table)} rows of {[*table]}; {wanted}")
+    table, member = table.assign(part=table.get("part", "test")), data.speaker
     if by == "file":
-        table[by] = _rows_of(table[by], data.file, fold_file)
+        rows = _rows_of(table[by], data.file, fold_file)
+        table, member = table.assign(file=rows), np.arange(len(data.y))
     names = sorted(table["fold"].unique(), key=lambda name: (len(name), name))
     if unknown := set(table["part"]) - set(PARTS):
         raise ValueError(f"{fold_file}: part is {sorted(unknown)}; one of {PARTS}")

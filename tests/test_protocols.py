@@ -208,6 +208,8 @@ def test_listed_folds_are_those_of_the_file(listed):
         ("file,fold,part\nclip0,1,dev\n", {}, "part is .'dev'.; one of"),
         ("speaker,fold\ns00,1\ns01,2\n", {"folds": 3}, "has 2 folds; leave"),
         ("speaker,fold\ns00,1\ns01,1\n", {}, "no training rows are left"),
+        ("speaker,fold\n", {}, "0 rows of"),
+        ("", {}, "cannot be read .No columns"),
     ],
 )
 def test_a_list_that_does_not_fit_is_refused(listed, text, given, message):

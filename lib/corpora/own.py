@@ -97,12 +97,13 @@ def join(
     Writes `<datasets>/<name>.csv`, with speakers such as "EMOVO f1", and `<name>_folds
     .csv`, a `fold_file` in which each corpus tests once, on what the others teach.
     """
+    _refuse("too_few", [] if len(corpora) > 1 else corpora or ["none"])
     datasets, tables, folds = located(datasets or DATASETS), [], []
     for one in map(records.get, corpora, [datasets] * len(corpora)):
         clips, _ = records.find(one, datasets / one.name)
-        table = pd.DataFrame([[getattr(c, n) for n in COLUMNS] for c in clips])
-        table.columns = COLUMNS
-        _refuse("absent", [] if len(table) else [datasets / one.name])
+        _refuse("absent", [] if clips else [datasets / one.name])
+        rows = [[getattr(clip, column) for column in COLUMNS] for clip in clips]
+        table = pd.DataFrame(rows, columns=COLUMNS)
         for column in ("speaker", "text"):
             table[column] = f"{one.name} " + table[column]
         table["file"] = [os.path.relpath(clip.path, datasets) for clip in clips]
@@ -110,9 +111,8 @@ def join(
         folds += [f"{speaker},{one.name}\n" for speaker in table["speaker"].unique()]
     shared = set.intersection(*(set(table["label"]) for table in tables))
     _refuse("not_shared", sorted(set(labels) - shared))
-    rows = pd.concat(tables).query(
-        "label in @kept", local_dict={"kept": [*(labels or shared)]}
-    )
+    rows = pd.concat(tables)
+    rows = rows[rows["label"].isin(labels or shared)]
     write_text(datasets / f"{name}.csv", rows.to_csv(index=False))
     write_text(datasets / f"{name}_folds.csv", "".join(["speaker,fold\n", *folds]))
     return register(name, datasets / f"{name}.csv", datasets)
