@@ -28,6 +28,7 @@ LIST := requirements/$(PLATFORM).txt
 STAMP := $(VENV)/installed-$(PLATFORM)
 # What only the tests need is installed when they are run.
 TESTS := $(VENV)/with-tests
+SITE := $(VENV)/with-site
 
 # The environment's own packages and its own kernel, whatever the user has set.
 unexport PYTHONPATH
@@ -44,7 +45,7 @@ CODE := $(wildcard lib tests notebooks benchmarks tools)
 .DEFAULT_GOAL := help
 STUDY := demo
 
-.PHONY: help setup demo test test-fast study lab board bench bench-step lint format render readme lock clean-demo
+.PHONY: help setup demo test test-fast study lab board bench bench-step lint format render student site test-site readme lock clean-demo
 
 help: ## list the commands
 	@echo "make <command>:"
@@ -119,11 +120,52 @@ format: $(TESTS) ## repair style and formatting where a tool can
 render: setup ## run the notebooks and keep their outputs (NAMES="02 03" for some)
 	@$(RUN) -m tools.render $(NAMES)
 
+student: setup ## write the notebooks without solutions and outputs to student/
+	@$(RUN) -m tools.student
+
+site: $(SITE) docs/static/mermaid.min.js ## build the pages of the course in site/ (needs npm)
+	@$(RUN) -m sphinx -q -b html -c docs . site
+	@echo "Open site/docs/index.html."
+
+test-site: site ## look at every page of the site in a browser (needs Chromium)
+	@$(RUN) -m pytest tests/browse_site.py
+
+$(SITE): $(STAMP) requirements/site.txt
+	@$(PIP) install --quiet -r requirements/site.txt -r requirements/tests.txt
+	@touch $@
+
+docs/static/mermaid.min.js:
+	@npm pack --silent mermaid@11.17.2 > /dev/null
+	@tar -xzf mermaid-11.17.2.tgz package/dist/mermaid.min.js
+	@mv package/dist/mermaid.min.js $@; rm -r package mermaid-11.17.2.tgz
+
 readme: setup ## write the tables of README.md and docs anew
 	@$(RUN) -m tools.readme
 
-lock: setup ## resolve requirements/*.in for every platform (needs uv)
-	@$(RUN) -m tools.lock
+# uv resolves for other machines too; the lists need pip alone. Pins that fit are kept.
+# Wheels only, so that no user needs a compiler; manylinux_2_28 is the oldest Linux that
+# every pinned wheel still supports.
+RESOLVE := uv pip compile - --python-version 3.11 --only-binary :all: --no-strip-markers \
+	--quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+lock: ## resolve requirements/*.in for every platform (needs uv)
+	@set -e; \
+	resolve() { \
+		list=requirements/$$1.txt; source=$$2; machine=$$3; shift 3; \
+		$(RESOLVE) --python-platform $$machine --output-file $$list $$* > /dev/null; \
+		{ echo "# Made by \`make lock\` from $$source.in for Python 3.11; do not edit."; \
+		  cat $$list; } > $$list.new; \
+		mv $$list.new $$list; echo $$list; \
+	}; \
+	direct=requirements/direct.in; cuda='s/tensorflow-cpu==/tensorflow[and-cuda]==/'; \
+	linux=x86_64-manylinux_2_28; same="--constraint requirements/linux-cpu.txt"; \
+	resolve linux-cpu direct $$linux < $$direct; \
+	sed "$$cuda" $$direct | resolve linux-cuda direct $$linux; \
+	resolve linux-arm64 direct aarch64-manylinux_2_28 < $$direct; \
+	resolve macos-arm64 direct aarch64-apple-darwin < $$direct; \
+	for name in tests site; do \
+		resolve $$name $$name $$linux $$same < requirements/$$name.in; \
+	done
 
 clean-demo: ## remove the DEMO corpus and everything made from it
 	rm -rf Datasets/DEMO MFCC/DEMO-* Models/DEMO-* logs/DEMO-* Results/DEMO-* Results/demo

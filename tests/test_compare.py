@@ -177,27 +177,6 @@ def aimed_at(table, file):
 
 
 @pytest.mark.parametrize(
-    ("file", "changes"),
-    [
-        ("timnet/casia", {}),
-        ("gm_tcnet/savee_best", {}),
-        # The authors' own arrays, and where it was trained, are no other recipe.
-        ("timnet/emodb", {"features": "timnet_official"}),
-        ("timnet/emodb", {"device": "cpu", "fold_parallel": "off"}),
-        ("timnet/emodb", {"problems": [problem("warning", "duplicate", 2)]}),
-    ],
-)
-def test_the_recipe_itself_is_comparable(tmp_path, file, changes):
-    table = of_recipe(tmp_path, file, **changes)
-    row = aimed_at(table, file)
-    assert row["comparable"] and row["why_not"] == ""
-    assert (row["uar"], row["war"]) == pytest.approx((71, 73))
-    joined = compare.beside(table)
-    assert joined["comparable"].tolist() == [True] + [False] * (len(joined) - 1)
-    assert joined["why_not"].str.len().eq(0).tolist() == joined["comparable"].tolist()
-
-
-@pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"protocol": "stratified"}, "protocol stratified, recipe paper"),

@@ -34,7 +34,11 @@ def test_the_head_is_bootstrap_parameters_and_validation(path):
     assert bootstrap.source == cells(NOTEBOOKS[0], "code")[0].source
     assert parameters.metadata["tags"] == ["parameters"]
     assert "from_notebook(globals()" in validation.source
+    first, *_ = parameters.source.split("\n# Further parameters")
+    assert first.count("\n") < 8, "what a beginner may change is seen at once"
     for line in parameters.source.splitlines():
+        if line.startswith("# Further parameters"):
+            continue
         # Papermill drops a line with a second "=" or a union, and a parameter that
         # the formatter has to fold; the comment is its help.
         assert re.fullmatch(

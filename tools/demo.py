@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,29 +21,17 @@ SHOWN = ["corpus", "model", "protocol", "uar", "uar_low", "uar_high", "war", "ma
 
 
 def run(notebooks: list[Path], folder: Path) -> None:
-    """Run notebooks one after another, with the parameters they are kept with.
+    """Run notebooks in order, with the parameters they are kept with, into a folder.
 
-    Args:
-        notebooks: The notebooks, in order.
-        folder: Where the executed notebooks go, under the same names.
-
-    Raises:
-        RuntimeError: If a notebook fails; it names the notebook and the cell,
-            and the notebooks after it are not run.
+    RuntimeError if one fails: it names the cell, and those after it are not run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for place, notebook in enumerate(notebooks, start=1):
         print(f"[{place}/{len(notebooks)}] {notebook.stem} ... ", end="", flush=True)
-        started = time.monotonic()
-        executed = folder / notebook.name
+        started, executed = time.monotonic(), folder / notebook.name
+        given = {"cwd": str(notebook.parent), "progress_bar": False} | KERNEL_OPTIONS
         try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(executed),
-                progress_bar=False,
-                cwd=str(notebook.parent),
-                **KERNEL_OPTIONS,
-            )
+            papermill.execute_notebook(str(notebook), str(executed), **given)
         except PapermillExecutionError as error:
             raise RuntimeError(
                 f"{notebook.name} failed in cell [{error.exec_count}]: {error.ename}: "
@@ -53,19 +42,16 @@ def run(notebooks: list[Path], folder: Path) -> None:
 
 def report(workspace: Workspace, executed: Path) -> str:
     """Return what the demo produced: the results and where to look further."""
-    table = workspace.results / "leaderboard.csv"
-    board = pd.read_csv(table)
+    board = pd.read_csv(workspace.results / "leaderboard.csv")
     board = board.loc[board["corpus"] == "DEMO", SHOWN]
     results = board.to_string(index=False, float_format="{:.3f}".format)
-    figures = sorted({str(path.parent) for path in workspace.results.rglob("*.png")})
-    text = "\n".join(
-        [
-            "\nResults on generated speech, which say nothing about human speech:\n",
-            f"{results}\n\nTable:\n  {table}\nFigures:",
-            *(f"  {folder}" for folder in figures),
-            f"Executed notebooks:\n  {executed}\n",
-            "Next: `make lab` opens the notebooks; begin with 00_start_here.",
-        ]
+    folders = sorted({path.parent for path in workspace.results.rglob("*.png")})
+    text = (
+        "\nResults on generated speech, which say nothing about human speech:\n\n"
+        f"{results}\n\nTable:\n  {workspace.results / 'leaderboard.csv'}\nFigures:\n"
+        f"{''.join(f'  {folder}{os.linesep}' for folder in folders)}"
+        f"Executed notebooks:\n  {executed}\n\n"
+        "Next: `make lab` opens the notebooks; begin with 00_start_here."
     )
     return text.replace(f"{REPOSITORY}/", "")
 

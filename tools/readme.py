@@ -6,14 +6,17 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args, get_origin
 
+import nbformat
+
 from lib import compare, models, runs
 from lib.config import Parameters
 from lib.features import PRESETS
 from lib.files import REPOSITORY, write_text
 from lib.models import SYSTEMS
 from lib.protocols import PROTOCOLS
+from tools import student
 
-PAGES = ("README.md", "docs/parameters.md")
+PAGES = ("README.md", "docs/parameters.md", "docs/teaching.md")
 REFERENCE = REPOSITORY / "Results" / "reference"
 
 
@@ -77,6 +80,19 @@ def reference_table() -> str:
     return _table(heads, wide[names].reset_index().to_numpy().tolist())
 
 
+def chapters_table() -> str:
+    """Return how long the chapters take to read, as a Markdown table."""
+    rows = []
+    for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        tags = [cell.metadata.get("tags", []) for cell in cells]
+        cells = [c for c, t in zip(cells, tags, strict=True) if not {*t} & student.OWN]
+        prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        words, code = len(" ".join(prose).split()), len(cells) - len(prose)
+        rows.append((f"`{path.stem}`", words, code, round(words / 150 + code / 2)))
+    return _table(("chapter", "words", "code cells", "minutes of reading"), rows)
+
+
 def filled(text: str) -> str:
     """Return Markdown with the tables between `<!-- table: name -->` made anew."""
     tables = {
@@ -84,6 +100,7 @@ def filled(text: str) -> str:
         "parameters": parameters_table,
         "protocols": protocols_table,
         "reference": reference_table,
+        "chapters": chapters_table,
     }
     return re.sub(
         r"<!-- table: (\w+) -->\n.*?<!-- end -->",

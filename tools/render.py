@@ -10,28 +10,30 @@ import hashlib
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
-import papermill
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from lib import batch
+from lib import batch, config, features, planning, train
+from lib.device import select
 from lib.files import REPOSITORY, Workspace, write_text
 from lib.sweeps import Study
 from tools import KERNEL_OPTIONS
 
 # A browser opens it at once, and the repository stays light.
 LIMIT_BYTES = 1_500_000
-KERNEL = {
-    "display_name": "Python 3 (ipykernel)",
-    "language": "python",
-    "name": "python3",
-}
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python"}
+KERNEL |= {"name": "python3"}
+# What a writer says of a cell: tags, folding, the text for those who do not see its
+# figure (as MyST-NB names it), wrong answers of an exercise.
+METADATA = ("tags", "jupyter", "mystnb", "wrong")
+NOTHING = re.compile(
+    r"\bnan\b|nothing to (draw|show)|no (run|pair)s? yet|Empty DataFrame"
+)
 # What 05 and 08 show beside the run of 02: another system, protocol or seed.
 LOGISTIC = {"model": "logistic"}
 # With as many folds, as many clips train under both protocols.
@@ -39,22 +41,13 @@ STRATIFIED = {"protocol": "stratified", "folds": 4}
 BESIDE = (LOGISTIC, LOGISTIC | STRATIFIED, LOGISTIC | {"seed": 47})
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _BAR = re.compile(r"\d+%\|.*\||^\d+it \[")
-_NATIVE_LOG = re.compile(
-    r"^(\d{4}-\d\d-\d\d [\d:.]+: )?[IWE]\d* ?[\w./ :]*\.(cc|cpp|h):\d+\]"
-    r"|^[IWE]0000 |^WARNING: All log messages before absl::InitializeLog"
-    r"|^To enable the following instructions:"
-)
 _CELL_FILE = re.compile(r"(/[^\s\"'<>]*)?/ipykernel_\d+/\d+\.py")
 _ROOT = re.compile(rf"(file://)?{re.escape(str(REPOSITORY))}(?![\w.-])")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 
 
 def render(path: Path) -> None:
-    """Run one notebook in a new kernel and write it back with its outputs.
-
-    Raises:
-        RuntimeError: If a cell fails; the notebook is left as it was.
-    """
+    """Run one notebook in a new kernel and write it back; RuntimeError if it fails."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = NotebookNode(kernelspec=KERNEL)
     client = NotebookClient(
@@ -72,10 +65,13 @@ def render(path: Path) -> None:
     except (CellExecutionError, DeadKernelError) as error:
         raise RuntimeError(f"{path.name}: {error}") from None
     for cell in notebook.cells:
-        tags = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
-        cell.metadata = NotebookNode(tags)
+        known = {name: cell.metadata.get(name) for name in METADATA}
+        cell.metadata = NotebookNode({k: value for k, value in known.items() if value})
         if cell.cell_type == "code":
             cell.outputs = [kept for kept in map(cleaned, cell.outputs) if kept]
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.metadata["image/png"] = {"alt": alternative_text(cell)}
     notebook.metadata = NotebookNode(
         kernelspec=NotebookNode(KERNEL),
         language_info=NotebookNode(name="python", file_extension=".py"),
@@ -85,18 +81,17 @@ def render(path: Path) -> None:
     write_text(path, nbformat.writes(notebook) + "\n")
 
 
-def train_beside(parameters: dict[str, object]) -> None:
-    """Train DEMO with other parameters of 02, for others to have runs to compare."""
-    notebook = REPOSITORY / "notebooks" / "02_train.ipynb"
-    with tempfile.TemporaryDirectory() as folder:
-        papermill.execute_notebook(
-            str(notebook),
-            f"{folder}/02.ipynb",
-            parameters={**parameters, "verbose": 0},
-            progress_bar=False,
-            cwd=str(notebook.parent),
-            **KERNEL_OPTIONS,
-        )
+def train_beside(changed: dict[str, object]) -> None:
+    """Train DEMO with other parameters, for others to have runs to compare."""
+    params = config.validated({"verbose": 0, **changed})
+    corpus, data = features.obtain(params)
+    plans = [planning.make_plan(params, data, corpus)]
+    train.train(plans, data, params.folders, device=select("cpu"), verbose=0)
+
+
+def alternative_text(cell: NotebookNode) -> str:
+    """Return what a cell says of its figure, "" if nothing."""
+    return cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
 
 
 def source_sha256(notebook: NotebookNode) -> str:
@@ -108,23 +103,21 @@ def source_sha256(notebook: NotebookNode) -> str:
 def cleaned(output: NotebookNode) -> NotebookNode | None:
     """Return an output without paths, addresses, bars and widgets; None if empty."""
     if output.output_type == "stream":
-        output.text = plain(_shown(output.text, output.name))
+        output.text = plain(_shown(output.text))
         return output if output.text.strip() else None
     if output.output_type == "error":
         output.traceback = [plain(line) for line in output.traceback]
-        output.evalue = plain(output.evalue)
         return output
     if _WIDGET in output.data:
         return None
     # Of the images only PNG is kept: every viewer shows it.
-    output.data = NotebookNode(
-        {
-            kind: plain(content) if isinstance(content, str) else content
-            for kind, content in output.data.items()
-            if kind == "image/png" or not kind.startswith("image/")
-        }
-    )
-    return output if output.data else None
+    kept = {
+        kind: plain(content) if isinstance(content, str) else content
+        for kind, content in output.data.items()
+        if kind == "image/png" or not kind.startswith("image/")
+    }
+    output.data = NotebookNode(kept)
+    return output if kept else None
 
 
 def plain(content: str) -> str:
@@ -134,14 +127,13 @@ def plain(content: str) -> str:
     return _ADDRESS.sub("", _ROOT.sub(".", content))
 
 
-def _shown(content: str, stream: str) -> str:
-    """Return what a terminal would show in the end, without bars and native logs."""
+def _shown(content: str) -> str:
+    """Return what a terminal would show in the end, without bars."""
     lines = content.replace("\r\n", "\n").replace("\b", "").split("\n")
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines]
-    kept = [line for line in lines if not _BAR.search(line)]
-    if stream == "stderr":
-        kept = [line for line in kept if not _NATIVE_LOG.match(line)]
-    return "\n".join(kept).rstrip("\n") + "\n"
+    return (
+        "\n".join(line for line in lines if not _BAR.search(line)).rstrip("\n") + "\n"
+    )
 
 
 def check(path: Path) -> list[str]:
@@ -161,6 +153,13 @@ def check(path: Path) -> list[str]:
         on_purpose = "raises-exception" in cell.metadata.get("tags", [])
         errors = [out.ename for out in cell.outputs if out.output_type == "error"]
         faults += [f"{name} is in its outputs" for name in errors if not on_purpose]
+        for output in cell.outputs:
+            data = output.get("data", {}) | {"text": output.get("text", "")}
+            if "image/png" in data and not alternative_text(cell):
+                faults.append(f"cell [{cell.execution_count}]: a figure without text")
+            text = data["text"] + data.get("text/plain", "")
+            if found := NOTHING.search(text):
+                faults.append(f"cell [{cell.execution_count}] shows {found[0]}")
     if (size := path.stat().st_size) > LIMIT_BYTES:
         faults.append(f"it is {size / 1e6:.1f} MB, more than {LIMIT_BYTES / 1e6} MB")
     return faults
