@@ -29,6 +29,7 @@ html_theme = "sphinx_book_theme"
 html_title = project
 html_baseurl = os.environ.get("SITE_ADDRESS", "")
 html_static_path = ["static"]
+html_favicon = "static/favicon.svg"
 html_css_files = ["site.css"]
 html_js_files = ["mermaid.min.js", "site.js"]
 html_copy_source = True
