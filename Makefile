@@ -40,7 +40,7 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 
 PIP := $(RUN) -m pip --no-input --disable-pip-version-check
 IS_311 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
-CODE := $(wildcard lib tests notebooks benchmarks tools)
+CODE := $(wildcard lib tests docs notebooks benchmarks tools)
 
 .DEFAULT_GOAL := help
 STUDY := demo
@@ -128,7 +128,7 @@ site: $(SITE) docs/static/mermaid.min.js ## build the pages of the course in sit
 	@echo "Open site/docs/index.html."
 
 test-site: site ## look at every page of the site in a browser (needs Chromium)
-	@$(RUN) -m pytest tests/browse_site.py
+	@$(RUN) -m pytest docs/browse_site.py
 
 $(SITE): $(STAMP) requirements/site.txt
 	@$(PIP) install --quiet -r requirements/site.txt -r requirements/tests.txt

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 
 import dask.system
+import distributed
 import numpy as np
 import psutil
 import pytest
@@ -125,6 +126,23 @@ def test_a_study_that_changed_since_its_plan_is_refused_and_nothing_lost(study):
     with pytest.raises(ValueError, match="has changed since its plan"):
         toy.read()
     assert toy.plan()["id"].tolist()[:6] == before["id"].tolist()
+
+
+def test_a_wrong_place_to_run_is_one_clear_error(study, tmp_path, monkeypatch):
+    client, file = distributed.Client, tmp_path / "cluster.yaml"
+    monkeypatch.setattr(
+        distributed, "Client", lambda at, timeout: client(at, timeout=1)
+    )
+    for scheduler, content, told in (
+        ("tcp://127.0.0.1:1", "", "no Dask scheduler answers at tcp://127.0.0.1:1"),
+        ("", "{kind: SLRMCluster, jobs: 1, options: {}}", "no attribute 'SLRMCl"),
+        ("", "{kind: PBSCluster, jobs: 1, options: {}}", "qsub .* is not on"),
+        ("", "{kind: PBSCluster, options: {}}", "jobs: Field required"),
+    ):
+        file.write_text(content)
+        where = {"scheduler": scheduler} if scheduler else {"cluster": str(file)}
+        with pytest.raises(ValueError, match=told):
+            batch.run(study(), **where)
 
 
 def test_seeds_are_trained_as_one_program_on_the_gpu_of_jax_alone(study, monkeypatch):

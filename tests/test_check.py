@@ -241,6 +241,31 @@ def test_a_registered_recording_is_judged_as_the_front_end_hears_it(own):
     assert second.severity == "note" and "12 of 24 clips" in second.message
 
 
+@pytest.mark.parametrize(
+    ("spoken", "severity", "said"),
+    [
+        ({"anger": "abc", "joy": "abc"}, None, ""),
+        ({"anger": "ab", "joy": "ab"}, "warning", "Too few speakers, only a, b."),
+        ({"anger": "abc", "joy": "abc", "fear": "c"}, "warning", "'fear'"),
+        ({"anger": "a", "joy": "b", "fear": "c"}, "error", "Every label is spoken"),
+        ({"anger": "abc", "joy": "def"}, "warning", "has one emotion only"),
+        ({"anger": "xxxx", "joy": "xxxx"}, "note", "speakers are not known"),
+        ({"anger": "abc", "joy": "ab", "many": "abc"}, "warning", "clips: joy 4."),
+    ],
+)
+def test_labels_that_cannot_be_learnt_apart(tmp_path, spoken, severity, said):
+    for label, speakers in spoken.items():
+        for place, who in enumerate(speakers):
+            for take in range(2 if "many" in spoken else 5):
+                name = f"{label}/{who}{place}_{take}.wav"
+                write(tmp_path / "in", {name: audio(noise(name))})
+    pattern = "" if "xxxx" in spoken.values() else r"/(?P<speaker>[a-f])\d_"
+    corpus = corpora.register("MINE", tmp_path / "in", tmp_path, None, pattern)
+    found = corpora.check(corpus, tmp_path / "MINE").problems
+    assert [item.severity for item in found] == [severity] * (severity is not None)
+    assert all(said in problem.message for problem in found)
+
+
 def test_the_report_puts_errors_first_and_stops_on_them(release):
     strange = {"strange.wav": audio(SOUND)}
     slow = {OTHER_SPEAKER: audio(noise("08a01Wa"), 12_000)}

@@ -59,9 +59,7 @@ def learnt(network, clips, wanted):
         ((6, 1, 1, True), 20),
     ],
 )
-def test_outputs_gradients_and_moving_statistics_are_those_of_stock_layers(
-    shape, frames
-):
+def test_outputs_gradients_and_statistics_are_those_of_stock_layers(shape, frames):
     ours, theirs = pair(*shape, frames)
     rng = np.random.default_rng(1)
     # Far from zero and of all sizes, as cepstral coefficients are.

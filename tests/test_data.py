@@ -71,9 +71,7 @@ def test_corrected_speakers_are_another_run(tmp_path):
         test.open_run(parameters(tmp_path, run_id=before.run_id), conftest.CPU)
 
 
-def test_the_same_recordings_and_values_elsewhere_are_the_same_run(
-    mine, tmp_path_factory
-):
+def test_the_same_recordings_elsewhere_are_the_same_run(mine, tmp_path_factory):
     root, _ = mine
     other = tmp_path_factory.mktemp("elsewhere")
     table = write_table(other / "another name")

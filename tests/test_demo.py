@@ -44,9 +44,7 @@ def test_the_doctor_finds_every_clip_once_and_nothing_else(corpus, clips):
     assert set(clips.value_counts(["speaker", "emotion", "text"])) == {1}
 
 
-def test_a_whole_corpus_is_left_alone_and_a_harmed_one_mended(
-    corpus, tmp_path, monkeypatch
-):
+def test_a_whole_corpus_is_kept_a_harmed_one_mended(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "CLIPS", demo.CLIPS[:9])
     mine, clip = tmp_path / "f1" / "mine.wav", tmp_path / "f1" / "f1_angry_t2.wav"
     mine.parent.mkdir()

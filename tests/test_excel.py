@@ -135,3 +135,25 @@ def test_the_summary_averages_the_folds(tmp_path):
         assert titles == ("Avg Accuracy", "macro avg", "weighted avg")
         assert np.transpose(columns) == pytest.approx(report[3:])
     assert book.calculation.fullCalcOnLoad
+
+
+def test_blocks_name_protocol_run_and_audio_and_labels_stay_text(tmp_path):
+    labels, frame = ("=1+1", "#N/A", "@x"), make_predictions()
+    for synthetic, chosen_on in ((True, "last"), (False, "test")):
+        own = {"synthetic": synthetic, "chosen_on": chosen_on}
+        book = written(tmp_path, frame, labels, **own)
+        texts = [str(cell.value) for sheet in book for cell in sheet["A"]]
+        marked = [text for text in texts if "protocol speaker" in text]
+        assert len(marked) == 6  # three folds, their mean, and both titles
+        for text in marked:
+            assert "run EMODB-0123abcd" in text and ("synthetic" in text) == synthetic
+            assert ("chosen on the test fold" in text) == (chosen_on == "test")
+    summed = book.worksheets[1]
+    excel.write_official_workbook(tmp_path / "o.xlsx", frame, labels)
+    matrix, report = openpyxl.load_workbook(tmp_path / "o.xlsx").worksheets[:2]
+    columns = summed["A7":"A9"], matrix["B2":"B4"], report["A2":"A4"]
+    found = [[cell for (cell,) in cells] for cells in columns]
+    found += [summed["B6":"D6"][0], matrix["C1":"E1"][0]]
+    for cells in found:
+        assert [cell.value for cell in cells] == list(labels)
+        assert {cell.data_type for cell in cells} == {"s"}

@@ -281,10 +281,8 @@ def test_normalised_features_are_those_of_the_formula():
                 atol=1e-5,
             )
             theirs = data.x[data.speaker == data.speaker[row], :, coefficient].ravel()
-            mean, deviation = (
-                statistics.fmean(theirs),
-                statistics.pstdev(map(float, theirs)),
-            )
+            mean = statistics.fmean(theirs)
+            deviation = statistics.pstdev(map(float, theirs))
             np.testing.assert_allclose(
                 by_speaker[row, :, coefficient], (values - mean) / deviation, atol=1e-4
             )

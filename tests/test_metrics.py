@@ -58,10 +58,8 @@ def corpus_of(rng, speakers, seeds=3):
     The better ones are right on a tenth of what the others are wrong on.
     """
     understood = np.repeat(rng.beta(6, 4, speakers), 20)
-    y_true, speaker = (
-        np.tile(np.arange(4), 5 * speakers),
-        np.arange(20 * speakers) // 20,
-    )
+    y_true = np.tile(np.arange(4), 5 * speakers)
+    speaker = np.arange(20 * speakers) // 20
     sides = [], []
     for luck in rng.normal(0, 0.04, seeds):
         wrong = (y_true + rng.integers(1, 4, len(y_true))) % 4

@@ -88,9 +88,7 @@ EVERY_CASE = pytest.mark.parametrize("number", range(len(CASES)), ids=map(str, C
 
 
 @EVERY_CASE
-def test_a_file_and_clips_of_any_length_answer_by_their_embedding(
-    networks, number, tmp_path
-):
+def test_a_file_and_clips_of_any_length_answer_alike(networks, number, tmp_path):
     (name, options), network = CASES[number], networks[number]
     models.save(network, tmp_path / "network.keras")
     again = models.load(tmp_path / "network.keras")

@@ -1,4 +1,4 @@
-"""What every notebook promises: its form, its parameters, its outputs."""
+"""What every notebook promises: its form, parameters, outputs, exercises and quiz."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 
 from lib import config
 from lib.files import REPOSITORY
-from tools import render
+from tools import render, student
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 EVERY_NOTEBOOK = pytest.mark.parametrize(
@@ -80,3 +80,61 @@ def test_outputs_are_those_of_the_code_without_warnings_or_this_machine(path):
         roots = r"(?<![\w./<])/(home|Users|root|tmp|var|mnt|opt|usr|work|private)/"
         elsewhere = rf"{roots}|[A-Z]:\\\\?\w|pypi\.|files\.pythonhosted|/simple/"
         assert not re.search(elsewhere, text), re.search(elsewhere, text)
+
+
+@EVERY_NOTEBOOK
+def test_three_exercises_can_be_written_checked_and_handed_out(path):
+    notebook = nbformat.read(path, as_version=4)
+    own = [cell for cell in notebook.cells if student.kind(cell)]
+    assert [student.kind(cell) for cell in own] == student.GROUP * 3
+    levels = [re.match(r"### Exercise \d \((\w+)\)", task.source) for task in own[::4]]
+    assert [level[1] for level in levels] == ["easy", "medium", "open"]
+    first = notebook.cells.index(own[0])
+    assert notebook.cells[first : first + 12] == own
+    kept = "".join(cell.source for cell in notebook.cells if cell not in own)
+    for task, answer, solution, check in zip(*[iter(own)] * 4, strict=True):
+        (name,) = re.findall(r"^(answer_\w+) = None", answer.source, re.MULTILINE)
+        assert name in solution.source and name in check.source and name in task.source
+        assert solution.metadata["jupyter"]["source_hidden"]
+        assert len(check.metadata["wrong"]) >= 2 and "<summary>Hint" in task.source
+        assert name not in kept, "the other cells do not depend on an answer"
+    given = student.student(notebook)
+    assert len(given.cells) == len(notebook.cells) - 3
+    assert not any(cell.get("outputs") for cell in given.cells)
+    handed_out = "".join(map(str, given.cells))
+    assert all(cell.source not in handed_out for cell in own[2::4])
+    assert "wrong" not in {key for cell in given.cells for key in cell.metadata}
+
+
+@EVERY_NOTEBOOK
+def test_a_quiz_has_five_questions_and_explains_every_choice(path):
+    prose = cells(path, "markdown")
+    (quiz,) = [cell for cell in prose if "quiz" in cell.metadata.get("tags", [])]
+    questions = re.split(r"^\*\*\d\. ", quiz.source, flags=re.MULTILINE)[1:]
+    assert len(questions) == 5
+    for question in questions:
+        choices = question.split("<details><summary>")[1:]
+        said = [choice.split("</summary>")[1].strip() for choice in choices]
+        verdicts = sorted(text.split()[0] for text in said)
+        assert verdicts in (["No."] * 2 + ["Right."], ["No."] * 3 + ["Right."])
+        assert min(len(text.split()) for text in said) >= 6
+
+
+@pytest.mark.parametrize(
+    ("check", "fault"),
+    [
+        ("a == 2, 'count your ears again'", "2 is right"),
+        ("a in (2, 3), 'count your ears again'", "the check takes a = 3"),
+        ("a == 2", "no help with a = None"),
+    ],
+)
+def test_a_check_that_takes_a_wrong_answer_is_found(check, fault):
+    told = {"answer": "a = None", "solution": "a = 2", "check": f"assert {check}"}
+    notebook = nbformat.v4.new_notebook()
+    for tag, source in told.items():
+        given = {"tags": [tag], "wrong": ["a = 1", "a = 3"]}
+        notebook.cells.append(nbformat.v4.new_code_cell(source, metadata=given))
+    program = "\n".join(cell.source for cell in student.tried(notebook).cells)
+    program += "\nraise ValueError(f'{a} is right')"
+    with pytest.raises((RuntimeError, AssertionError, ValueError), match=fault):
+        exec(program, {})

@@ -243,8 +243,13 @@ def test_joined_corpora_test_what_the_others_teach(tmp_path):
         source = tmp_path / "audio" / name
         corpora.register(name, source, tmp_path, speaker_pattern=BY_SPEAKER)
     both = ["ONE", "THE_OTHER"]
-    with pytest.raises(ValueError, match="not all of these corpora have.*z"):
-        corpora.join("BOTH", both, tmp_path, ["x", "z"])
+    for names, labels, fault in (
+        (both, ["x", "z"], "not all of these corpora have.*z"),
+        (["ONE"], [], "At least two corpora are joined; given: ONE"),
+        (["ONE", "EMODB"], [], "not there: .*EMODB"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            corpora.join("BOTH", names, tmp_path, labels)
     joined = corpora.join("BOTH", both, tmp_path)
     assert [*joined.labels] == ["x", "y"] and sum(joined.counts.values()) == 8
     clips = clips_of("BOTH", tmp_path)

@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.font_manager import fontManager
@@ -68,6 +69,43 @@ def test_probabilities_are_bars_in_label_order_under_the_whole_title():
     assert [text.get_text() for text in ax.texts] == ["70%", "20%", "10%"]
     assert " ".join(ax.get_title(loc="left").split()) == title
     assert ax._left_title.get_window_extent().x1 <= ax.figure.bbox.x1
+
+
+COLUMNS = ["point", "uar", "low", "high", "protocol", "synthetic", "reliable"]
+ROWS = [
+    ("weak", 0.5, 0.4, 0.6, "unseen speakers", False, True),
+    ("shown", 0.9, np.nan, np.nan, "random folds", False, True),
+    ("strong", -0.0001, -0.1, 0.1, "unseen speakers", True, False),
+]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_row_has_its_point_interval_and_numbers_under_its_group(signed):
+    table = pd.DataFrame(ROWS, columns=COLUMNS).convert_dtypes()  # as files are read
+    what = {"x": "UAR (%)", "hollow": "synthetic", "mark": 0.125, "signed": signed}
+    legend = ("recorded", "synthetic", "chance")
+    # A column may be named as what the figure adds.
+    ax = plots.intervals(table, "uar", "point", "protocol", legend=legend, **what)
+    (right,) = drawn(ax).child_axes
+    rows = ["unseen speakers", "weak", "strong", "random folds", "shown"]
+    assert ticks(ax.yaxis) == rows and ax.yaxis_inverted()
+    bold = [tick.get_fontweight() == "bold" for tick in ax.get_yticklabels()]
+    assert bold == [True, False, False, True, False]
+    filled, hollow, mark = ax.lines
+    assert filled.get_xydata().tolist() == [[50, 1], [90, 4]]
+    assert hollow.get_xydata().tolist() == [[-0.01, 2]]
+    assert hollow.get_markerfacecolor() == "white"
+    assert list(mark.get_xdata()) == [12.5, 12.5]
+    assert [line.get_label() for line in ax.lines] == list(legend)
+    spans = [40, 1, 60, 1], [-10, 2, 10, 2]
+    for lines, span, dotted in zip(ax.collections, spans, (False, True), strict=True):
+        place = [len(one) > 0 for one in lines.get_segments()].index(True)
+        assert lines.get_segments()[place].ravel().tolist() == span
+        assert (lines.get_linestyle()[place][1] is not None) == dotted
+    plus = "+" * signed
+    expected = ["", f"{plus}50.0  [{plus}40, {plus}60]"]
+    expected += [f"{plus}0.0  [-10, {plus}10]", "", f"{plus}90.0"]
+    assert ticks(right.yaxis) == expected
 
 
 def test_names_are_drawn_as_they_are_written():

@@ -171,9 +171,7 @@ def test_the_epoch_is_chosen_by_uar_and_only_on_the_test_fold_by_accuracy(
 
 
 @pytest.mark.parametrize(("share", "choice"), [(0.1, 3), (0.0, 1)])
-def test_of_equal_scores_that_of_the_lower_loss_and_then_the_earlier_is_chosen(
-    watched, share, choice
-):
+def test_of_equal_scores_the_lower_loss_then_the_earlier_wins(watched, share, choice):
     truth = np.eye(CLASSES, dtype=np.float32)[rows_and_answers()[0].y]
     Witness.answers[1:] = Witness.answers[2]
     Witness.answers[3] += share * (truth - Witness.answers[3])  # surer of the truth
@@ -207,9 +205,7 @@ TWICE = {"loss": "focal", "loss_options": OPTIONS}
         ({"loss": "margin", "label_smoothing": 0.0}, margin, 0.0),
     ],
 )
-def test_training_minimises_the_formula_with_its_published_values(
-    watched, given, formula, smoothing
-):
+def test_training_minimises_the_published_formula(watched, given, formula, smoothing):
     data, _, folds, folders, seen = watched(**given)
     for fold, epochs in zip(folds, seen, strict=True):
         found = pd.read_csv(folders.curves(fold.number))["loss"]

@@ -75,9 +75,7 @@ def corpora(draw):
     seed=st.integers(0, 3),
     corpus=st.sampled_from(["", "", "DEMO"]),
 )
-def test_whatever_the_corpus_folds_are_as_promised_or_refused(
-    protocol, columns, folds, seed, corpus
-):
+def test_folds_are_as_promised_or_refused(protocol, columns, folds, seed, corpus):
     promise, count = PROTOCOLS[protocol], len(columns["y"])
     try:
         made = make_folds(

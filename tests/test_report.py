@@ -75,9 +75,7 @@ def test_a_study_that_is_half_done_shows_what_is_there(study):
         (-0.40, 0.30, "too wide to rule anything out"),
     ],
 )
-def test_a_sentence_says_what_the_interval_over_speakers_and_seeds_rules_out(
-    low, high, said
-):
+def test_a_sentence_says_what_the_intervals_rule_out(low, high, said):
     row = dict.fromkeys(compare.COLUMNS, 0.1) | {"note": "", "matched": 3, "planned": 3}
     row |= {"seeds": 3, "low": 0.01, "high": 0.02, "low_seeds": low, "high_seeds": high}
     row |= {"system": "new", "reference": "old", "corpus": "C", "protocol": "speaker"}

@@ -109,9 +109,7 @@ def test_a_run_on_other_data_is_refused(workspace, tiny):
     test.require_data(document, dataclasses.replace(tiny, x=x, about=about))
 
 
-def test_a_run_is_tested_on_features_that_are_normalised_as_it_was(
-    tmp_path, monkeypatch
-):
+def test_a_run_is_tested_on_features_normalised_as_it_was(tmp_path, monkeypatch):
     small_run(tmp_path, tiny_features(), model="svm", normalisation="speaker")
     asked = []
 

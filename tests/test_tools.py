@@ -48,10 +48,16 @@ def test_a_rendered_notebook_holds_outputs_without_paths_addresses_and_bars(rend
 
 def test_the_check_finds_what_was_changed(rendered):
     error = v4.new_output("error", ename="ValueError", evalue="", traceback=[])
+    table, figure = (
+        v4.new_output("execute_result", data, execution_count=2)
+        for data in ({"text/plain": "0   NaN"}, {"image/png": "iVBORw0KGgo="})
+    )
     for changes, fault in (
         ({"source": "seed: int = 47"}, "its code changed after it was rendered"),
         ({"execution_count": 7}, "its cells were not run once each"),
         ({"outputs": [error]}, "ValueError is in its outputs"),
+        ({"outputs": [table]}, "cell [2] shows NaN"),
+        ({"outputs": [figure]}, "cell [2]: a figure without text"),
         ({"outputs": [error], "metadata": {"tags": ["raises-exception"]}}, ""),
     ):
         notebook = nbformat.read(rendered, as_version=4)

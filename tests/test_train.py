@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from conftest import beside, small_plan, tiny_features
 from conftest import small_run as run
 from sklearn.linear_model import LogisticRegression
@@ -56,10 +57,8 @@ def others(request, tmp_path_factory):
         f"tests/test_inference.py::{recording}",
     ]
     with contextlib.ExitStack() as stack:
-        for name, line, backend in (
-            ("killed", [], keras.backend.backend()),
-            ("jax", jax, "jax"),
-        ):
+        here = keras.backend.backend()
+        for name, line, backend in (("killed", [], here), ("jax", jax, "jax")):
             folder = tmp_path_factory.mktemp(name)
             # As a rule in front of a checkpoint, an outcome, and one after the best.
             line = line or ["tests/cuts.py", folder, 4, 18, 24]
@@ -168,9 +167,7 @@ def test_one_training_is_paper_best_and_paper(tmp_path, tiny, monkeypatch):
         pd.testing.assert_frame_equal(curves(last, number), curves(apart, number))
 
 
-def test_refit_trains_on_all_but_the_test_for_the_epochs_that_validation_chose(
-    tmp_path,
-):
+def test_refit_trains_on_all_but_the_test_for_the_chosen_epochs(tmp_path):
     given, hard = HARD | {"epochs": 6, "seed": 5}, tiny_features(signal=0.1)
     refit = run(tmp_path, hard, validation="refit", **given)
     chosen = run(tmp_path, hard, **given)
@@ -325,7 +322,7 @@ def test_an_epoch_is_that_of_keras_fit_and_the_ema_that_of_all_its_steps(network
     np.testing.assert_array_equal(network.state()[0], state[0])
 
 
-def test_what_trains_follows_the_schedule_and_has_the_copies_of_its_rows(
+def test_what_trains_follows_the_schedule_and_has_its_copies(
     tmp_path, tiny, monkeypatch
 ):
     seen = []
@@ -339,6 +336,7 @@ def test_what_trains_follows_the_schedule_and_has_the_copies_of_its_rows(
     plan, params = small_plan(tmp_path, tiny, epochs=3, folds=2, **given)
     plans = [plan._replace(copies=np.repeat(tiny.x[:, None] + 100, 2, axis=1))]
     train.train(plans, tiny, params.folders, device=device.select("cpu"), verbose=0)
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
     assert [rate for *_, rate in seen] == pytest.approx([1e-3, 5e-4, 2.5e-4] * 2)
     assert len({tuple(order) for *_, order, _ in seen}) == 6
     for (clips, labels, order, _), number in zip(seen, (0, 0, 0, 1, 1, 1), strict=True):
@@ -402,9 +400,7 @@ def test_the_settings_are_the_official_ones_and_all_are_compared(tiny):
     assert {classical[name] for name in config.TRAINING} == {None}
 
 
-def test_seeds_end_as_each_alone_also_after_a_full_disk_which_keeps_the_finished(
-    tmp_path, tiny, monkeypatch
-):
+def test_seeds_end_as_each_alone_also_after_a_full_disk(tmp_path, tiny, monkeypatch):
     pairs = [small_plan(tmp_path / "both", tiny, seed=seed) for seed in (3, 4)]
     plans, params = zip(*pairs, strict=True)
     copy = shutil.copyfile

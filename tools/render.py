@@ -22,7 +22,7 @@ from lib import batch, config, features, planning, train
 from lib.device import select
 from lib.files import REPOSITORY, Workspace, write_text
 from lib.sweeps import Study
-from tools import KERNEL_OPTIONS
+from tools import KERNEL_OPTIONS, student
 
 # A browser opens it at once, and the repository stays light.
 LIMIT_BYTES = 1_500_000
@@ -32,7 +32,7 @@ KERNEL |= {"name": "python3"}
 # figure (as MyST-NB names it), wrong answers of an exercise.
 METADATA = ("tags", "jupyter", "mystnb", "wrong")
 NOTHING = re.compile(
-    r"\bnan\b|nothing to (draw|show)|no (run|pair)s? yet|Empty DataFrame"
+    r"(?i)\bnan\b|nothing to (draw|show)|no (run|pair)s? yet|Empty DataFrame"
 )
 # What 05 and 08 show beside the run of 02: another system, protocol or seed.
 LOGISTIC = {"model": "logistic"}
@@ -50,8 +50,10 @@ def render(path: Path) -> None:
     """Run one notebook in a new kernel and write it back; RuntimeError if it fails."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = NotebookNode(kernelspec=KERNEL)
+    # As a student might, it gives wrong answers before the right ones.
+    tried = student.tried(notebook)
     client = NotebookClient(
-        notebook,
+        tried,
         **KERNEL_OPTIONS,
         timeout=None,
         kernel_name=KERNEL["name"],
@@ -64,11 +66,12 @@ def render(path: Path) -> None:
         client.execute()
     except (CellExecutionError, DeadKernelError) as error:
         raise RuntimeError(f"{path.name}: {error}") from None
-    for cell in notebook.cells:
+    for cell, done in zip(notebook.cells, tried.cells, strict=True):
         known = {name: cell.metadata.get(name) for name in METADATA}
         cell.metadata = NotebookNode({k: value for k, value in known.items() if value})
         if cell.cell_type == "code":
-            cell.outputs = [kept for kept in map(cleaned, cell.outputs) if kept]
+            cell.execution_count = done.execution_count
+            cell.outputs = [kept for kept in map(cleaned, done.outputs) if kept]
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output.metadata["image/png"] = {"alt": alternative_text(cell)}
@@ -107,6 +110,7 @@ def cleaned(output: NotebookNode) -> NotebookNode | None:
         return output if output.text.strip() else None
     if output.output_type == "error":
         output.traceback = [plain(line) for line in output.traceback]
+        output.evalue = plain(output.evalue)
         return output
     if _WIDGET in output.data:
         return None
