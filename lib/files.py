@@ -94,6 +94,19 @@ def write_json(target: Path, value: object) -> None:
     write_text(target, text + "\n")
 
 
+def unchanged(manifest: Path, **facts: object) -> bool:
+    """Return whether a manifest says `facts`, and its "files" are those it names.
+
+    "files" gives the SHA-256 of every path, which is relative to the manifest.
+    """
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        document = json.loads(manifest.read_text(encoding="utf-8"))
+        named = document.get("files", {}).items()
+        whole = all(sha256_file(manifest.parent / path) == sha for path, sha in named)
+        return whole and {**document, **facts} == document
+    return False
+
+
 def write_npz(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays to an uncompressed `.npz` atomically, without pickles.
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from lib.models.conv_bn import ChannelDropout, ConvolutionBatchNorm
+from lib.models.timnet import ChannelDropout, ConvolutionBatchNorm
 
 EPSILON = np.finfo(np.float32).eps
 

@@ -1,8 +1,6 @@
 """DEMO: a small corpus of synthetic speech, described in `demo.yaml`; nobody speaks."""
 
-import contextlib
 import itertools
-import json
 from pathlib import Path
 from types import SimpleNamespace as Traits
 
@@ -13,10 +11,10 @@ from scipy import signal
 from scipy.io import wavfile
 from tqdm.auto import tqdm
 
-from lib.files import atomic_path, sha256_file, write_json
+from lib.files import atomic_path, sha256_file, unchanged, write_json
 
-# Raise it with every change that is heard, so that older copies are replaced.
-VERSION = 2
+# Raise the version with every change that is heard, so that older copies are replaced.
+FACTS = {"corpus": "DEMO", "synthetic": True, "version": 2}
 MANIFEST = "DEMO.json"
 RATE = 16_000  # Hz
 STEP = 80  # samples from target to target, 5 ms
@@ -33,21 +31,15 @@ def generate(folder: Path, *, verbose: int = 1) -> Path:
     Other files in the folder stay; `verbose` 0 shows no progress.
     """
     folder = Path(folder)
-    paths = [folder / f"{who}/{who}_{how}_{text}.wav" for who, how, text in CLIPS]
-
-    def manifest() -> dict[str, object]:
-        hashes = {path.name: sha256_file(path) for path in paths}
-        return {"corpus": "DEMO", "synthetic": True, "version": VERSION} | hashes
-
-    # The manifest is written last; where it does not match, all is written again.
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        if json.loads((folder / MANIFEST).read_text("utf-8")) == manifest():
-            return folder
-    bar = tqdm(CLIPS, "DEMO", unit="clip", disable=not verbose)
-    for path, clip in zip(paths, bar, strict=True):
-        with atomic_path(path) as temporary:
-            wavfile.write(temporary, RATE, utterance(*clip))
-    write_json(folder / MANIFEST, manifest())
+    if unchanged(folder / MANIFEST, **FACTS):
+        return folder
+    hashes = {}
+    for who, how, text in tqdm(CLIPS, "DEMO", unit="clip", disable=not verbose):
+        file = f"{who}/{who}_{how}_{text}.wav"
+        with atomic_path(folder / file) as temporary:
+            wavfile.write(temporary, RATE, utterance(who, how, text))
+        hashes[file] = sha256_file(folder / file)
+    write_json(folder / MANIFEST, FACTS | {"files": hashes})  # last: now it is whole
     return folder
 
 

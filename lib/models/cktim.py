@@ -15,7 +15,6 @@ from keras.initializers import RandomUniform
 from pydantic import Field
 
 from lib.models import Count, Share, Taps, Width
-from lib.models.conv_bn import register
 
 HIDDEN = 32  # units of a generator's hidden layers at hidden_scale 1
 # PyTorch's: a generated kernel's statistics have to follow weights that move.
@@ -108,7 +107,7 @@ def build_cktim(
     return keras.Model(clip, probabilities(embedding), name="cktim")
 
 
-@register
+@keras.saving.register_keras_serializable("ser_workbook")
 class Positions(layers.Layer):
     """Positions of the taps: from +1, the present frame, to -1, the oldest."""
 
@@ -119,7 +118,7 @@ class Positions(layers.Layer):
         return ops.tile((1 - 2 * age / steps)[None, :, None], (1, 1, 2))
 
 
-@register
+@keras.saving.register_keras_serializable("ser_workbook")
 class ContinuousConvolution(layers.Layer):
     """Convolution of (batch, frames, 2 in) by values (1, frames, 2 in * filters)."""
 
@@ -170,7 +169,7 @@ def convolve_by_fft(signal, kernels):
     return ops.moveaxis(outputs[..., :frames], -1, 1)
 
 
-@register
+@keras.saving.register_keras_serializable("ser_workbook")
 class NormedDense(layers.Layer):
     """Dense layer per direction of weights gain * direction / |direction|."""
 
@@ -198,7 +197,7 @@ class NormedDense(layers.Layer):
         return ops.einsum("bfdi,diu->bfdu", inputs, weights) + self.bias[:, 0]
 
 
-@register
+@keras.saving.register_keras_serializable("ser_workbook")
 class SplineDense(NormedDense):
     """Dense layer per direction with a learned function on every connection.
 

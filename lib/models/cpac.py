@@ -8,7 +8,6 @@ import keras
 from keras import layers, ops
 
 from lib.models import Count, Share, Width
-from lib.models.conv_bn import register
 
 LEAST = 38  # frames and coefficients, of which one position is left
 
@@ -64,7 +63,7 @@ def build_cpac(
     return keras.Model(clip, probabilities(kept), name="cpac")
 
 
-@register
+@keras.saving.register_keras_serializable("ser_workbook")
 class FrozenNormalization(layers.BatchNormalization):
     """Batch normalisation by its moving statistics, 0 and 1, in training too."""
 
@@ -79,7 +78,7 @@ def squashed(vectors):
     return vectors * (square / (1.0 + square) * inverse)
 
 
-@register
+@keras.saving.register_keras_serializable("ser_workbook")
 class Routing(layers.Layer):
     """Route predictions (batch, n, capsules size) to (batch, capsules, size).
 

@@ -9,7 +9,6 @@ from keras import layers, ops
 from pydantic import Field
 
 from lib.models import Count, Share, Taps, Width, timnet
-from lib.models.conv_bn import register
 
 MOST_FRAMES = 2**15
 # A stream that no version of NumPy and no backend changes.
@@ -78,7 +77,7 @@ def static_attention(levels: keras.KerasTensor, name: str) -> keras.KerasTensor:
     return layers.Flatten(name=name)(layers.Dot(axes=1)([weights, levels]))
 
 
-@register
+@keras.saving.register_keras_serializable("ser_workbook")
 class ShuffledFrames(layers.Layer):
     """The frames in another order for the whole batch, new at every training step."""
 
