@@ -95,13 +95,10 @@ def write_json(target: Path, value: object) -> None:
 
 
 def unchanged(manifest: Path, **facts: object) -> bool:
-    """Return whether a manifest says `facts`, and its "files" are those it names.
-
-    "files" gives the SHA-256 of every path, which is relative to the manifest.
-    """
-    with contextlib.suppress(FileNotFoundError, ValueError):
+    """Return whether a manifest says `facts`, and files beside it have its hashes."""
+    with contextlib.suppress(FileNotFoundError, ValueError, LookupError):
         document = json.loads(manifest.read_text(encoding="utf-8"))
-        named = document.get("files", {}).items()
+        named = document["files"].items()
         whole = all(sha256_file(manifest.parent / path) == sha for path, sha in named)
         return whole and {**document, **facts} == document
     return False

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
+import joblib
 import pandas as pd
 import pydantic_core
 
@@ -33,6 +34,7 @@ COLUMNS = (
     "status note kind label classes setup configuration config"
 ).split()
 APART = ("protocol", "folds", "seed")  # settings in columns of their own
+PART = 4_000  # runs that a process reads at once; starting one takes seconds
 
 
 class RunFolders:
@@ -253,11 +255,20 @@ def load_runs(results: Path, run_ids: Iterable[str] | None = None) -> pd.DataFra
     settings that make its `setup`: all but protocol, folds and seed, which have columns
     of their own. `configuration` is the same for other seeds.
     """
+    there = (one.name for one in Path(results).glob("*"))
+    ids = sorted(there if run_ids is None else set(run_ids))
+    parts = [ids[start : start + PART] for start in range(0, len(ids), PART)]
+    several = joblib.Parallel(n_jobs=-1 if len(parts) > 1 else 1)
+    found = several(joblib.delayed(_rows)(Path(results), part) for part in parts)
+    whole = dict.fromkeys(("folds", "seed", "epochs", "parameters"), "Int64")
+    return pd.DataFrame(sum(found, []), columns=COLUMNS).astype(whole)
+
+
+def _rows(results: Path, run_ids: Iterable[str]) -> list[dict[str, Any]]:
     rows, setups = [], {}  # runs of a setup share its settings and their digest
-    ids = [one.name for one in Path(results).glob("*")] if run_ids is None else run_ids
-    for folder in sorted(set(ids)):
+    for folder in run_ids:
         try:
-            document = read_manifest(Path(results) / folder / "run.json")
+            document = read_manifest(results / folder / "run.json")
             row = _row(document, folder, setups)
             rows.append({name: row[name] for name in COLUMNS if name in row})
         except FileNotFoundError:
@@ -265,8 +276,7 @@ def load_runs(results: Path, run_ids: Iterable[str] | None = None) -> pd.DataFra
         except (ValueError, LookupError, TypeError) as error:
             note = f"it cannot be read: {error}"
             rows.append({"run_id": folder, "status": "damaged", "note": note})
-    whole = dict.fromkeys(("folds", "seed", "epochs", "parameters"), "Int64")
-    return pd.DataFrame(rows, columns=COLUMNS).astype(whole)
+    return rows
 
 
 def _row(document: Mapping[str, Any], folder: str, setups: dict) -> dict[str, Any]:

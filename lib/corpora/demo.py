@@ -30,7 +30,6 @@ def generate(folder: Path, *, verbose: int = 1) -> Path:
 
     Other files in the folder stay; `verbose` 0 shows no progress.
     """
-    folder = Path(folder)
     if unchanged(folder / MANIFEST, **FACTS):
         return folder
     hashes = {}
