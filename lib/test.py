@@ -69,8 +69,8 @@ def _require_sense(params: config.Parameters) -> None:
 def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
     """Return the finished run that the parameters speak of, and a sentence on which.
 
-    A parameter that is given selects, one that is not given means any; the newest
-    of the runs that are left is taken.
+    A parameter that is given selects, one that is not given means any. Of the runs that
+    are left, the newest under the usual protocol is taken, else the newest.
     """
     results, way = params.folders.results, "run_id" if params.run_id else "corpus"
     asked = sorted({way} | config.DECIDE_A_RUN & params.given)
@@ -95,8 +95,9 @@ def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
         for run in nearest[:3].itertuples():
             message += f"\n  there is {run.run_id}: {run.reasons}"
         raise FileNotFoundError(message)
-    run_id = fits["run_id"].iloc[-1]
-    chosen = f"{run_id}, the newest finished run that fits, of {len(fits)}"
+    usual = fits["protocol"] == params.protocol_in_force
+    run_id = fits["run_id"][usual if usual.any() else ~usual].iloc[-1]
+    chosen = f"{run_id}, the newest that fits, of {len(fits)} finished runs"
     known = [runs.settings(run) for run in fits.to_dict("records")]
     for name in sorted(config.DECIDE_A_RUN):
         values = {str(one.get(name)) for one in known}

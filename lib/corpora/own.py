@@ -92,12 +92,12 @@ def join(
     datasets: Path | str | None = None,
     labels: Sequence[str] = (),
 ) -> Corpus:
-    """Register the clips of several corpora as one, of all labels they share or some.
+    """Register the clips of corpora as one, of all labels they share or only some.
 
     Writes `<datasets>/<name>.csv`, with speakers such as "EMOVO f1", and `<name>_folds
     .csv`, a `fold_file` in which each corpus tests once, on what the others teach.
     """
-    _refuse("too_few", [] if len(corpora) > 1 else corpora or ["none"])
+    _refuse("too_few", [] if corpora else ["none"])
     datasets, tables, folds = located(datasets or DATASETS), [], []
     for one in map(records.get, corpora, [datasets] * len(corpora)):
         clips, _ = records.find(one, datasets / one.name)
