@@ -44,6 +44,7 @@ CODE := $(wildcard lib tests docs notebooks benchmarks tools)
 
 .DEFAULT_GOAL := help
 STUDY := demo
+LAB := notebooks
 
 .PHONY: help setup demo test test-fast study lab board bench bench-step lint format render student site test-site readme lock clean-demo
 
@@ -97,8 +98,8 @@ test-fast: $(TESTS) ## run the tests that take less than ten seconds each
 study: setup ## run what is left of a study (STUDY=demo; see docs/studies.md)
 	@$(RUN) -m lib.batch run $(STUDY)
 
-lab: setup ## open the notebooks in JupyterLab
-	@$(RUN) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks
+lab: setup ## open the notebooks in JupyterLab (LAB=student: those of students)
+	@$(RUN) -m jupyterlab --LabApp.default_url=/lab/tree/$(LAB)
 
 board: setup ## open TensorBoard on the training logs
 	@$(RUN) -m tensorboard.main --logdir logs

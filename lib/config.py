@@ -114,12 +114,12 @@ class Parameters(Training, Study, extra="forbid", frozen=True, strict=True):
     @property
     def epochs_in_force(self) -> int:
         """The number of epochs: the one given, else the paper's; fewer for DEMO."""
-        return self.epochs or (20 if self.corpus == "DEMO" else 500)
+        return self.epochs or (12 if self.corpus == "DEMO" else 500)
 
     @property
     def batch_size_in_force(self) -> int:
         """Clips per step: the number given, else the paper's; fewer for DEMO."""
-        return self.batch_size or (16 if self.corpus == "DEMO" else 64)
+        return self.batch_size or (8 if self.corpus == "DEMO" else 64)
 
     @property
     def protocol_in_force(self) -> str:

@@ -64,11 +64,15 @@ def tried(notebook: NotebookNode) -> NotebookNode:
 
 
 def main() -> int:
-    """Write the student edition; return the exit status."""
+    """Write the chapters that are not in student/ yet; return the exit status."""
     for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
+        target = REPOSITORY / "student" / path.name
+        if target.exists():
+            print(f"student/{path.name} stays, with its answers; delete it for a new one")
+            continue
         made = student(nbformat.read(path, as_version=4))
-        write_text(REPOSITORY / "student" / path.name, nbformat.writes(made) + "\n")
-    print("The student edition is in student/.")
+        write_text(target, nbformat.writes(made) + "\n")
+    print("The student edition is in student/; `make lab LAB=student` opens it.")
     return 0
 
 
