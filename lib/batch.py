@@ -29,7 +29,7 @@ from lib import files, runs, sweeps
 from lib.runs import RunFolders
 from lib.sweeps import Study
 
-AGAIN = "the same command goes on where it stopped"
+AGAIN = "run the same command again to continue"
 KILLS = 20  # workers that may die over one run before it counts as failed
 ATTEMPTS = 10  # at a run whose own processes are killed, by lack of memory for instance
 RUN_BYTES = 2.5 * 2**30  # memory that the processes of one run take

@@ -47,11 +47,13 @@ class Study(pydantic.BaseModel):
     model: Model = Field("timnet", description="system to train")
     model_options: Options = Field({}, description="options of the system")
     protocol: Protocol = Field("", description="who tests; empty for unseen speakers")
-    folds: int = Field(0, ge=0, le=1000, description="0 for the protocol's own")
-    fold_file: str = Field("", description="CSV of who tests where, for 'listed'")
-    validation: Validation = Field("speakers", description="who chooses the epoch")
+    folds: int = Field(0, ge=0, le=1000, description="0: default of the protocol")
+    fold_file: str = Field("", description="CSV file of the folds, for 'listed'")
+    validation: Validation = Field("speakers", description="clips to choose the epoch")
     seed: Seed = Field(46, description="seed of folds and weights")
-    normalisation: Normalisation = Field("none", description="of the coefficients")
+    normalisation: Normalisation = Field(
+        "none", description="normalisation of the coefficients"
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="what a clip of a rare class counts in training"
     )
@@ -62,16 +64,16 @@ class Study(pydantic.BaseModel):
 class Training(pydantic.BaseModel):
     """How a network is trained; a system without epochs has no use for it."""
 
-    epochs: Number = Field(0, description="0 for the recipe's own")
-    batch_size: Number = Field(0, description="clips per step; 0 for the recipe's own")
+    epochs: Number = Field(0, description="passes over the clips; 0: 500, DEMO 20")
+    batch_size: Number = Field(0, description="clips per step; 0: 64, DEMO 16")
     learning_rate: Positive = Field(1e-3, description="Adam's step size")
     beta_1: Share = Field(0.93, description="Adam's first decay")
     beta_2: Share = Field(0.98, description="Adam's second decay")
-    epsilon: Positive = Field(1e-8, description="Adam's guard against division by 0")
+    epsilon: Positive = Field(1e-8, description="Adam's epsilon, avoids division by 0")
     schedule: Schedule = Field("constant", description="how the step size changes")
     schedule_options: Options = Field({}, description="options of the schedule")
-    early_stopping: Number = Field(0, description="epochs to wait for a better one")
-    weight_average: Share = Field(0.0, description="decay of the weights' average")
+    early_stopping: Number = Field(0, description="epochs without gain before a stop")
+    weight_average: Share = Field(0.0, description="decay of averaged weights; 0: off")
     label_smoothing: Share = Field(0.1, description="share of a label spread over all")
     loss: Loss = Field("cross_entropy", description="what training minimises")
     loss_options: Options = Field({}, description="options of the loss")
@@ -84,17 +86,15 @@ class Parameters(Training, Study, extra="forbid", frozen=True, strict=True):
     datasets_dir: str = Field("", description="folder of the corpora")
     official_features: str = Field("", description="the authors' file to import")
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to run")
-    fold_parallel: Literal["auto", "off"] = Field("auto", description="folds at once")
-    more_seeds: list[Seed] = Field(
-        [], description="seeds of further runs, on JAX at once"
-    )
-    overwrite: bool = Field(False, description="make again what is already there")
-    ignore_problems: bool = Field(False, description="go on although a check failed")
+    fold_parallel: Literal["auto", "off"] = Field("auto", description="parallel folds")
+    more_seeds: list[Seed] = Field([], description="seeds of more runs, on JAX at once")
+    overwrite: bool = Field(False, description="recompute existing results")
+    ignore_problems: bool = Field(False, description="continue even if a check failed")
     verbose: int = Field(1, ge=0, le=2, description="0 silent, 1 bars, 2 plain lines")
     run_id: str = Field("", pattern=r"^[A-Za-z0-9_.-]*$", description="run to use")
     study: str = Field("", pattern=r"^[\w-]*$", description="study to show, by name")
     weights_dir: str = Field("", description="folder of official TIM-Net weights")
-    weights_format: Literal["", "timnet_hdf5"] = Field("", description="their layout")
+    weights_format: Literal["", "timnet_hdf5"] = Field("", description="file format")
 
     @property
     def given(self) -> set[str]:

@@ -195,7 +195,7 @@ class FoldTraining:
             return None
         if (found := content.pop("owner", "not said")) != self.owner:
             fault = f"is of another run or of other rows ({found}) than {self.owner}"
-            raise ValueError(f"{path} {fault}; set overwrite=True to train it anew")
+            raise ValueError(f"{path} {fault}; set overwrite=True to retrain it")
         return content
 
     def outcome(self) -> dict[str, Any] | None:

@@ -186,7 +186,7 @@ def stratified(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
 
 @protocol("unseen speakers", 0, "validation", speakers_apart=True)
 def speaker(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
-    """The speakers who test are heard neither in training nor in choosing the epoch."""
+    """Test speakers are in neither training nor validation."""
     _require_known(data.speaker, "speaker")
     corpus = data.about["corpus"]
     sex_of = dict(zip(data.speaker.tolist(), data.sex.tolist(), strict=True))
@@ -225,7 +225,7 @@ def own_speaker_folds(corpus: str, speakers: int) -> int:
 
 @protocol("unseen sentences", 5, "validation")
 def text(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
-    """The sentences that test are heard nowhere else; speakers are shared."""
+    """Test sentences occur in no other part; speakers are shared."""
     _require_known(data.text, "text")
     texts = np.unique(data.text)
     _require_folds(folds, 3, len(texts), "different sentences")
@@ -274,7 +274,7 @@ def repeated_holdout(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
 
 @protocol("listed folds", 0, "validation", speakers_apart=None)
 def listed(data: FeatureSet, folds: int, seed: int, fold_file: str) -> Iterator[Fold]:
-    """A file says who tests in which fold; what it does not name takes no part.
+    """A file defines the folds; clips it does not name are not used.
 
     Its columns are file or speaker, fold, and perhaps part (train, validation, test).
     Where a fold has no lines for training, all others of the file train; where it has

@@ -171,7 +171,7 @@ def caveats(document: Mapping[str, Any]) -> dict[str, str]:
     if "" in set().union(*trained, *tested):
         said["speakers unknown"] = "Speakers are not known: one may train and test."
     elif shared:
-        told = f"In {shared} of {len(folds)} folds speakers who test have trained too."
+        told = f"In {shared} of {len(folds)} folds test speakers are also in training."
         said["speakers shared"] = told
     if document["config"].get("normalisation") == "speaker":
         told = "A speaker's clips are normalised together, the tested ones too."
@@ -286,7 +286,7 @@ def _row(document: Mapping[str, Any], folder: str, setups: dict) -> dict[str, An
     note = {
         "done": "",
         "failed": f"failed: {document['error']}",
-        "running": f"not finished: {trained} of {len(folds)} folds; 02_train goes on",
+        "running": f"not finished: {trained} of {len(folds)} folds; 02_train continues",
     }[status]
     if document["run_id"] != folder:
         note = "; ".join(filter(None, [note, f"a copy of {document['run_id']}"]))

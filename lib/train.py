@@ -125,8 +125,8 @@ class _Run:
         if folders.manifest.is_file():
             known = runs.read_manifest(folders.manifest)
             if known["config"] != json.loads(json.dumps(plan.settings)):
-                fault = "is of other settings or data than its name says"
-                way = "set overwrite=True to train the run anew"
+                fault = "does not match its name: settings or data differ"
+                way = "set overwrite=True to retrain the run"
                 raise ValueError(f"{folders.manifest} {fault}; {way}")
             if known["status"] == "done":
                 self.document = known

@@ -279,7 +279,7 @@ def test_files_of_another_run_are_refused(tmp_path, copied, tiny, file):
         other = run(tmp_path / "other", tiny, seed=5, epochs=1)
         copied.outcome(1).unlink()
         shutil.copy(other.outcome(1), getattr(copied, file)(1))
-    message = "of (other settings|another run or of other rows).*overwrite=True"
+    message = "(settings or data differ|another run or of other rows).*overwrite=True"
     with pytest.raises(ValueError, match=message):
         run(copied.workspace.root, tiny)
 

@@ -116,7 +116,8 @@ def _allowed(annotation: Any) -> str:
         return ", ".join(f"`{value!r}`" for value in get_args(annotation))
     plain = get_origin(annotation) or annotation
     names = {str: "text", int: "whole number", float: "number", bool: "yes or no"}
-    return names.get(plain, "mapping")
+    names |= {list: "list", dict: "mapping"}
+    return names[plain]
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
