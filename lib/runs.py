@@ -268,8 +268,7 @@ def _rows(results: Path, run_ids: Iterable[str]) -> list[dict[str, Any]]:
     rows, setups = [], {}  # runs of a setup share its settings and their digest
     for folder in run_ids:
         try:
-            document = read_manifest(results / folder / "run.json")
-            row = _row(document, folder, setups)
+            row = _row(read_manifest(results / folder / "run.json"), folder, setups)
             rows.append({name: row[name] for name in COLUMNS if name in row})
         except FileNotFoundError:
             continue
