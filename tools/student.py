@@ -68,7 +68,7 @@ def main() -> int:
     for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
         target = REPOSITORY / "student" / path.name
         if target.exists():
-            print(f"student/{path.name} stays, with its answers; delete it for a new one")
+            print(f"student/{path.name} stays as it is; delete it for a new one")
             continue
         made = student(nbformat.read(path, as_version=4))
         write_text(target, nbformat.writes(made) + "\n")
