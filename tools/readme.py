@@ -1,7 +1,5 @@
 """Write the tables of the README and docs that the code knows better than a writer."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args, get_origin

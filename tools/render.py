@@ -4,8 +4,6 @@
 with their own parameters, and writes them back.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

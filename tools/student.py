@@ -6,8 +6,6 @@ get no solutions and no outputs. The metadata of a check list `wrong` answers, w
 `tried` gives in turn, as a student might.
 """
 
-from __future__ import annotations
-
 import copy
 import sys
 
