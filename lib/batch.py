@@ -225,10 +225,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=0, help="on this machine")
     parser.add_argument("--scheduler", default="", help="address of Dask's scheduler")
     parser.add_argument("--cluster", default="", help="file that describes a queue")
+    for queue in sweeps.QUEUES:  # of `script`: that for one queue, not for all
+        how = {"action": "append_const", "const": queue, "dest": "queues"}
+        parser.add_argument(f"--{queue.split('.')[0]}", help=f"{queue} alone", **how)
     given = parser.parse_args(arguments)
     try:
-        workspace = files.Workspace(given.workspace, given.datasets_dir)
-        study = Study(given.study, workspace)
+        study = Study(given.study, files.Workspace(given.workspace, given.datasets_dir))
         if given.what in ("run", "retry"):
             only = sweeps.LEFT if given.what == "run" else ("failed",)
             where = {"scheduler": given.scheduler, "cluster": given.cluster}
@@ -239,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "plan": lambda: sweeps.counts(study.plan()),
             "status": study.status,
             "stop": lambda: stop(study),
-            "script": study.script,
+            "script": lambda: study.script(given.queues or sweeps.QUEUES),
         }
         print(does[given.what]())
     except KeyboardInterrupt:

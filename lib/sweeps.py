@@ -36,8 +36,6 @@ LEFT = ("planned", "interrupted", "failed")  # the states that have to be worked
 MEASURED, START = 200, 20.0  # seconds
 
 Values = dict[str, Any]
-
-
 Several = Field(min_length=1)
 
 
@@ -296,13 +294,13 @@ class Study:
             parts.append(f"{run_id}: {reason(RunFolders(self.workspace, run_id))}")
         return "\n".join(parts)
 
-    def script(self) -> str:
+    def script(self, queues: Sequence[str] = QUEUES) -> str:
         """Write a job array for each kind of queue, in which line N is run N."""
         table, folder = self.read(), self.folders.results
         name = self.name.replace("_", "-").lower()
         told = {"study": name, "short": name[:15], "runs": len(table)}
         told |= {"plan": shlex.quote(f"{folder / 'plan.tsv'}"), "field": len(COLUMNS)}
-        for queue in QUEUES:
+        for queue in queues:
             text = Template((SCRIPTS / queue).read_text("utf-8")).substitute(told)
             files.write_text(folder / queue, text)
-        return f"{folder} has {', '.join(QUEUES)}"
+        return f"{folder} has {', '.join(queues)}"

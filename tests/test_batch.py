@@ -176,9 +176,9 @@ def test_the_studies_of_the_reports_are_possible(tmp_path):
 
 
 def test_the_scripts_of_job_arrays_are_whole(study):
-    """As far as it can be told without a queue: the shell parses them."""
-    table, _ = study().plan(), study().script()
+    table, _ = study().plan(), study().script(["slurm.sh"])
     folder = study().folders.results
+    assert not (folder / "pbs.sh").exists() and study().script()
     for path in (folder / "slurm.sh", folder / "pbs.sh"):
         subprocess.run(["sh", "-n", path], check=True)
         assert f"1-{len(table)}" in path.read_text()
