@@ -129,10 +129,8 @@ def test_a_study_that_changed_since_its_plan_is_refused_and_nothing_lost(study):
 
 
 def test_a_wrong_place_to_run_is_one_clear_error(study, tmp_path, monkeypatch):
-    client, file = distributed.Client, tmp_path / "cluster.yaml"
-    monkeypatch.setattr(
-        distributed, "Client", lambda at, timeout: client(at, timeout=1)
-    )
+    real, file = distributed.Client, tmp_path / "cluster.yaml"
+    monkeypatch.setattr(distributed, "Client", lambda at, timeout: real(at, timeout=1))
     for scheduler, content, told in (
         ("tcp://127.0.0.1:1", "", "no Dask scheduler answers at tcp://127.0.0.1:1"),
         ("", "{kind: SLRMCluster, jobs: 1, options: {}}", "no attribute 'SLRMCl"),
@@ -176,9 +174,10 @@ def test_the_studies_of_the_reports_are_possible(tmp_path):
 
 
 def test_the_scripts_of_job_arrays_are_whole(study):
-    table, _ = study().plan(), study().script(["slurm.sh"])
-    folder = study().folders.results
-    assert not (folder / "pbs.sh").exists() and study().script()
+    table, folder = study().plan(), study().folders.results
+    script = ["script", "toy", "--workspace", str(study().workspace.root)]
+    assert batch.main([*script, "--slurm"]) == 0 and not (folder / "pbs.sh").exists()
+    assert batch.main(script) == 0
     for path in (folder / "slurm.sh", folder / "pbs.sh"):
         subprocess.run(["sh", "-n", path], check=True)
         assert f"1-{len(table)}" in path.read_text()

@@ -45,9 +45,7 @@ def learnt(network, clips, wanted):
     return [np.asarray(value) for value in (output, *gradients, *moving)]
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="stock layers elsewhere"
-)
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="stock elsewhere")
 @pytest.mark.parametrize(
     ("shape", "frames"),
     [  # filters, taps, dilation, causal

@@ -120,9 +120,7 @@ def test_setup_chooses_the_list_of_the_platform(clone, system, machine, gpu, exp
     assert set(chosen) == ({expected} if expected else set())
     assert (done.returncode == 0) == bool(expected), done.stderr
     if not expected:
-        assert all(
-            name in done.stderr for name in ("no-list-for-Darwin-x86_64", *LISTS)
-        )
+        assert all(one in done.stderr for one in ("no-list-for-Darwin-x86_64", *LISTS))
 
 
 def test_setup_keeps_to_what_is_installed_until_the_list_changes(clone):

@@ -30,11 +30,9 @@ def test_plateau_falls_after_more_than_five_epochs_without_progress():
         ([1] + [0.99995] * 6, 1),  # better by less than a ten-thousandth is not
     ):
         share, last = losses.plateau(0.25, 5), len(values) + 1
-        validated = [
-            {"loss": 9.0 - n, "val_loss": loss} for n, loss in enumerate(values)
-        ]
+        scored = [{"loss": 9.0 - n, "val_loss": loss} for n, loss in enumerate(values)]
         # Where nobody validates, it watches the loss of training.
-        for history in (validated, [{"loss": loss} for loss in values]):
+        for history in (scored, [{"loss": loss} for loss in values]):
             assert share(last, history) == pytest.approx(0.25**drops)
 
 

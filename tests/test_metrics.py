@@ -280,9 +280,7 @@ def test_the_corrected_t_test_is_that_of_its_formula_and_holds_its_level():
     )
     # A variance of (1/n + 1/4) in place of 1/n, of ten splits of 80/20.
     t = stats.ttest_1samp(values, 0).statistic / np.sqrt(1 + 10 / 4)
-    assert metrics.corrected_t(values, 1 / 4) == pytest.approx(
-        2 * stats.t.sf(abs(t), 9)
-    )
+    assert metrics.corrected_t(values, 0.25) == pytest.approx(2 * stats.t.sf(abs(t), 9))
     # Scores of splits that share most of their clips: a common part, and an own one.
     shared = np.sqrt(0.2) * rng.normal(size=(2000, 1)) + np.sqrt(0.8) * rng.normal(
         size=(2000, 10)

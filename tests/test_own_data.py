@@ -250,6 +250,7 @@ def test_joined_corpora_test_what_the_others_teach(tmp_path):
     ):
         with pytest.raises(ValueError, match=fault):
             corpora.join("BOTH", names, tmp_path, labels)
+    assert corpora.join("SOME", both[1:], tmp_path, ["y", "z"]).labels == ["y", "z"]
     joined = corpora.join("BOTH", both, tmp_path)
     assert [*joined.labels] == ["x", "y"] and sum(joined.counts.values()) == 8
     clips = clips_of("BOTH", tmp_path)

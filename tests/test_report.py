@@ -94,9 +94,7 @@ def test_the_files_hold_the_table_and_latex_is_escaped(study, tmp_path):
             wanted = table[name].astype(float).to_numpy()
             np.testing.assert_allclose(found[name], wanted, rtol=1e-12)
     latex = (folder / "variants.tex").read_text("utf-8")
-    begins, ends = (
-        re.findall(rf"\\{word}{{(\w+)}}", latex) for word in ("begin", "end")
-    )
+    begins, ends = (re.findall(rf"\\{tag}{{(\w+)}}", latex) for tag in ("begin", "end"))
     assert begins == ends == ["tabular"]
     assert r"$-$ 50 \% of a\_b \& c|d" in latex and latex.isascii()
     layout = re.search(r"\\begin{tabular}{(\w+)}", latex)[1]

@@ -7,7 +7,7 @@ from nbformat import v4
 
 from lib import config
 from lib.files import REPOSITORY, Workspace
-from tools import demo, readme, render
+from tools import demo, readme, render, student
 
 
 def save(path, *sources):
@@ -40,10 +40,8 @@ def test_a_rendered_notebook_holds_outputs_without_paths_addresses_and_bars(rend
     assert code[1].outputs[1].data["text/plain"] == "<object>"
     assert [output.text for output in code[2].outputs] == ["...\n"]
     assert code[3].outputs == []
-    stream = v4.new_output(
-        "stream", name="stderr", text="a\rb\n/ipykernel_1/2.py:3: c\n"
-    )
-    assert render.cleaned(stream).text == "b\ncell.py:3: c\n"
+    one = v4.new_output("stream", name="stderr", text="a\rb\n/ipykernel_1/2.py:3: c\n")
+    assert render.cleaned(one).text == "b\ncell.py:3: c\n"
 
 
 def test_the_check_finds_what_was_changed(rendered):
@@ -75,6 +73,18 @@ def test_the_demo_stops_at_the_first_failure_and_names_it(tmp_path, capsys):
     with pytest.raises(RuntimeError, match=message):
         demo.run([first, second], tmp_path / "executed")
     assert "02_two" not in capsys.readouterr().out
+
+
+def test_answers_of_students_stay_and_chapters_without_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(student, "REPOSITORY", tmp_path)
+    for folder, names in (("notebooks", "ab"), ("student", "a")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            save(tmp_path / folder / f"{name}.ipynb", folder)
+    assert student.main() == 0
+    made = (tmp_path / "student" / f"{name}.ipynb" for name in "ab")
+    sources = [nbformat.read(path, as_version=4).cells[0].source for path in made]
+    assert sources == ["student", "notebooks"]
 
 
 def test_the_demo_reports_its_own_results_and_no_others(tmp_path):
