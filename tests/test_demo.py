@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predi
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import corpora
+from lib import config, corpora, features
 from lib.corpora import demo
 
 RATE = 16_000
@@ -46,25 +46,27 @@ def test_the_doctor_finds_every_clip_once_and_nothing_else(corpus, clips):
 
 def test_a_whole_corpus_is_kept_a_harmed_one_mended(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "CLIPS", demo.CLIPS[:9])
-    mine, clip = tmp_path / "f1" / "mine.wav", tmp_path / "f1" / "f1_angry_t2.wav"
-    mine.parent.mkdir()
+    params = config.validated({"workspace": str(tmp_path)})
+    folder = params.folders.datasets / "DEMO"
+    mine, clip = folder / "f1" / "mine.wav", folder / "f1" / "f1_angry_t2.wav"
+    mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
-    demo.generate(tmp_path, verbose=0)
-    whole, manifest = contents(tmp_path), tmp_path / demo.MANIFEST
+    demo.generate(folder, verbose=0)
+    whole, manifest = contents(folder), folder / demo.MANIFEST
+    older = manifest.read_text().replace('"version": 2', '"version": 1')
     harms = (
-        lambda: None,
+        lambda: demo.generate(folder),
         lambda: clip.unlink(),
         lambda: clip.write_bytes(clip.read_bytes()[:999]),
         lambda: manifest.write_text("{"),
-        lambda: manifest.write_text(
-            manifest.read_text().replace('"version": 2', '"version": 1')
-        ),
+        lambda: manifest.write_text(older),
     )
     for number, harm in enumerate(harms):
         before = clip.stat().st_mtime_ns
         harm()
-        demo.generate(tmp_path, verbose=0)
-        assert contents(tmp_path) == whole
+        with pytest.raises(ValueError, match="Missing 279"):
+            features.obtain(params)
+        assert contents(folder) == whole
         assert (clip.stat().st_mtime_ns > before) == (number > 0)
     assert whole.pop("f1/mine.wav") == b"mine"
     del whole[demo.MANIFEST]
@@ -80,10 +82,8 @@ def test_learnable_on_new_speakers_and_easier_on_known_ones(clips):
     truth = clips["emotion"]
 
     def recall(folds, groups=None):
-        guessed = cross_val_predict(
-            model, np.array(rows), truth, groups=groups, cv=folds
-        )
-        return balanced_accuracy_score(truth, guessed)
+        told = cross_val_predict(model, np.array(rows), truth, groups=groups, cv=folds)
+        return balanced_accuracy_score(truth, told)
 
     new_speakers = recall(GroupKFold(4), clips["speaker"])
     known_speakers = recall(StratifiedKFold(4, shuffle=True, random_state=0))
