@@ -141,7 +141,8 @@ class ConvolutionBatchNorm(layers.Layer):
 
     def call(self, inputs, training=False):
         norm = self.normalisation
-        if not (training and norm.trainable) or keras.backend.backend() != "tensorflow":
+        fused = keras.backend.backend() == "tensorflow" and inputs.shape[1]
+        if not (training and norm.trainable and fused):
             return norm(self.convolution(inputs), training=training)
         weights = (*self.convolution.weights, norm.gamma, norm.beta)
         outputs, mean, variance = _operation(self.delays, norm.epsilon)(
@@ -170,13 +171,11 @@ def _operation(delays: list[int], epsilon: float):
 
     def delayed(signal, delay: int):
         """Move the frames of each clip to the future; zeros come in."""
-        if delay == 0:
-            return signal
-        frames = tf.shape(signal)[1]
-        lost = tf.minimum(abs(delay), frames)
+        frames = signal.shape[1]
+        lost = min(abs(delay), frames)
         if delay > 0:
             return tf.pad(signal[:, : frames - lost], [[0, 0], [lost, 0], [0, 0]])
-        return tf.pad(signal[:, lost:], [[0, 0], [0, lost], [0, 0]])
+        return tf.pad(signal[:, lost:], [[0, 0], [0, lost], [0, 0]]) if lost else signal
 
     def average(rows):
         """Return the mean (channels,); a matrix product is faster than a sum."""
@@ -185,38 +184,39 @@ def _operation(delays: list[int], epsilon: float):
 
     @tf.custom_gradient
     def operation(inputs, kernel, bias, gamma, beta):
-        size, filters = kernel.shape[1:]
+        (frames, size), filters = inputs.shape[1:], kernel.shape[-1]
         wide = tf.reshape(kernel, (-1, filters))  # (taps * size, filters)
         seen = tf.concat([delayed(inputs, delay) for delay in delays], axis=-1)
         seen = tf.reshape(seen, (-1, len(delays) * size))  # one row per frame
-        y = tf.matmul(seen, wide)  # without the bias
-        mean = average(y)
-        variance = average(tf.square(y - mean))
+        mean = tf.linalg.matvec(wide, average(seen), transpose_a=True)
+        # Centred as it is made, and without the bias, which leaves with the mean.
+        y = tf.nn.bias_add(tf.matmul(seen, wide), -mean)
+        variance = average(tf.square(y))
         inverse = tf.math.rsqrt(variance + epsilon)
-        scale = gamma * inverse
-        batch, frames = tf.unstack(tf.shape(inputs)[:-1])
 
         def gradient(upstream, *_of_moments):
             upstream = tf.reshape(upstream, (-1, filters))
             count = tf.cast(tf.shape(y)[0], y.dtype)
             level = average(upstream)
-            slope = (average(upstream * y) - mean * level) * inverse
+            slope = average(upstream * y) * inverse
             # Every value moves the mean and the variance of all the others, too.
-            along = -scale * inverse * slope
-            of_y = upstream * scale + (y * along - (scale * level + along * mean))
-            of_seen = tf.matmul(of_y, wide, transpose_b=True)
-            of_seen = tf.reshape(of_seen, (batch, frames, len(delays) * size))
-            parts = zip(tf.split(of_seen, len(delays), axis=-1), delays, strict=True)
+            of_y = upstream - (y * (inverse * slope) + level)
+            scale = gamma * inverse  # of the kernel, which is smaller than of_y
+            of_inputs = []
+            for tap, delay in zip(tf.unstack(kernel * scale), delays, strict=True):
+                part = tf.matmul(of_y, tap, transpose_b=True)
+                part = tf.reshape(part, (-1, frames, size))
+                of_inputs.append(delayed(part, -delay))
+            of_kernel = tf.matmul(seen, of_y, transpose_a=True) * scale
             return (
-                tf.add_n([delayed(part, -delay) for part, delay in parts]),
-                tf.reshape(tf.matmul(seen, of_y, transpose_a=True), kernel.shape),
+                tf.add_n(of_inputs),
+                tf.reshape(of_kernel, kernel.shape),
                 tf.zeros_like(bias),
                 slope * count,
                 level * count,
             )
 
-        outputs = y * scale + (beta - mean * scale)
-        outputs = tf.reshape(outputs, (batch, frames, filters))
+        outputs = tf.reshape(y * (gamma * inverse) + beta, (-1, frames, filters))
         return (outputs, mean + bias, variance), gradient
 
     return operation
