@@ -98,11 +98,10 @@ def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
     usual = fits["protocol"] == params.protocol_in_force
     run_id = fits["run_id"][usual if usual.any() else ~usual].iloc[-1]
     chosen = f"{run_id}, the newest that fits, of {len(fits)} finished runs"
-    known = [runs.settings(run) for run in fits.to_dict("records")]
-    for name in sorted(config.DECIDE_A_RUN):
-        values = {str(one.get(name)) for one in known}
-        if len(values) > 1:
-            chosen += f"; {name} left open ({', '.join(sorted(values))})"
+    known = pd.DataFrame([runs.settings(run) for run in fits.to_dict("records")])
+    counts = known.map(str).nunique()
+    if left := sorted(config.DECIDE_A_RUN & {*counts[counts > 1].index}):
+        chosen += f"; left open: {', '.join(left)}"
     return RunFolders(params.folders, run_id), chosen
 
 

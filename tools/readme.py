@@ -86,7 +86,9 @@ def chapters_table() -> str:
         tags = [cell.metadata.get("tags", []) for cell in cells]
         cells = [c for c, t in zip(cells, tags, strict=True) if not {*t} & student.OWN]
         prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
-        words, code = len(" ".join(prose).split()), len(cells) - len(prose)
+        # Nobody reads the source of a drawing.
+        words = re.sub(r"(?s)```mermaid.*?```", "", " ".join(prose)).split()
+        words, code = len(words), len(cells) - len(prose)
         rows.append((f"`{path.stem}`", words, code, round(words / 150 + code / 2)))
     return _table(("chapter", "words", "code cells", "minutes of reading"), rows)
 
