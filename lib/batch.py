@@ -229,12 +229,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         how = {"action": "append_const", "const": queue, "dest": "queues"}
         parser.add_argument(f"--{queue.split('.')[0]}", help=f"{queue} alone", **how)
     given = parser.parse_args(arguments)
+    where = {name: getattr(given, name) for name in ("workers", "scheduler", "cluster")}
+    asked = {name for name in where if where[name]}.union(given.queues or ())
+    used = {"run": where, "retry": where, "script": sweeps.QUEUES}.get(given.what, ())
+    if useless := sorted(asked.difference(used)):
+        parser.error(f"{given.what} has no use for {', '.join(useless)}")
     try:
         study = Study(given.study, files.Workspace(given.workspace, given.datasets_dir))
         if given.what in ("run", "retry"):
-            only = sweeps.LEFT if given.what == "run" else ("failed",)
-            where = {"scheduler": given.scheduler, "cluster": given.cluster}
-            table = run(study, only, workers=given.workers, **where)
+            only = {"run": sweeps.LEFT, "retry": ("failed",)}[given.what]
+            table = run(study, only, **where)
             print(sweeps.counts(table))
             return int((table["state"] != "done").any())
         does = {

@@ -272,8 +272,7 @@ class FoldTraining:
         score = self.best_score
         if said is not None:
             # The loss is that of labels that are not smoothed.
-            truth = self.data.y[np.sort(self.fold.validation)]
-            row = row | scored(truth, said, "val_")
+            row = row | scored(self.data.y[np.sort(self.fold.validation)], said, "val_")
             chosen = row["val_accuracy" if self.chosen_on == "test" else "val_uar"]
             # Equal scores go to the lower loss, and then to the earlier epoch.
             score = [chosen, -row["val_loss"]]

@@ -179,8 +179,8 @@ def intervals(
     texts = []
     for point, low, high in rows[["_point", "low", "high"]].to_numpy():
         text = "" if np.isnan(point) else f"{point:{form}.1f}"
-        span = "" if np.isnan(low) else f"  [{low:{form}.0f}, {high:{form}.0f}]"
-        texts.append(text + span)
+        span = "" if np.isnan(low) else f"  [{low:{form}.1f}, {high:{form}.1f}]"
+        texts.append((text + span).replace("-", "−"))
     right = ax.secondary_yaxis("right")
     right.set_yticks(rows.index, texts)
     for side in (ax.yaxis, right.yaxis):

@@ -46,15 +46,14 @@ def sentence(row: Mapping[str, Any]) -> str:
     told += f"; {_span(row, 'difference', '', end, '+')} points against "
     told += f"{row['reference']}, over {over}. "
     low, high = 100 * row[f"low{end}"], 100 * row[f"high{end}"]
-    if high - low > 50:
-        told += "The interval is too wide to rule anything out"
-    elif low > 0:
+    if low > 0:
         told += f"A gain of less than {low:.1f} points is ruled out"
     elif high < 0:
         told += f"A loss of less than {-high:.1f} points is ruled out"
     else:
         told += f"A loss of more than {-low:.1f} points is ruled out, and a gain of "
         told += f"more than {high:.1f}; which is better is not shown"
+        told += ", and the interval is too wide to be of use" * (high - low > 50)
     hint = "" if row["reliable"] else " (an indication only: too few speakers)"
     test = "corrected t" if row["protocol"] in compare.RANDOM else "sign-flip"
     p = row["note"] or f"p = {row['holm_p']:.3f} ({test} test, corrected by Holm)"
@@ -86,7 +85,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     if "epoch_seconds" in table:  # from the logs, where a notebook has read them
         columns["s per epoch"] = table["epoch_seconds"].map("{:.2f}".format, "ignore")
     found = table[CELL].rename(columns={"system": "variant"}).assign(**columns)
-    return found.astype(object).fillna("").replace("", "–")
+    return found.astype(object).fillna("").replace(["", "0"], "–")
 
 
 def write(folder: Path, table: pd.DataFrame, title: str) -> None:

@@ -141,6 +141,9 @@ def test_a_wrong_place_to_run_is_one_clear_error(study, tmp_path, monkeypatch):
         where = {"scheduler": scheduler} if scheduler else {"cluster": str(file)}
         with pytest.raises(ValueError, match=told):
             batch.run(study(), **where)
+    for line in ("plan demo --workers 2", "run demo --slurm"):  # which is not ignored
+        with pytest.raises(SystemExit, match="2"):
+            batch.main(line.split())
 
 
 def test_seeds_are_trained_as_one_program_on_the_gpu_of_jax_alone(study, monkeypatch):

@@ -65,14 +65,10 @@ def test_a_study_that_is_half_done_shows_what_is_there(study):
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [
-        (
-            -0.02,
-            0.05,
-            "A loss of more than 2.0 points is ruled out, and a gain of more",
-        ),
+        (-0.02, 0.05, "A loss of more than 2.0 points is ruled out, and a gain of"),
         (0.02, 0.05, "A gain of less than 2.0 points is ruled out"),
         (-0.05, -0.02, "A loss of less than 2.0 points is ruled out"),
-        (-0.40, 0.30, "too wide to rule anything out"),
+        (-0.40, 0.30, "not shown, and the interval is too wide to be of use"),
     ],
 )
 def test_a_sentence_says_what_the_intervals_rule_out(low, high, said):
@@ -97,6 +93,7 @@ def test_the_files_hold_the_table_and_latex_is_escaped(study, tmp_path):
     begins, ends = (re.findall(rf"\\{tag}{{(\w+)}}", latex) for tag in ("begin", "end"))
     assert begins == ends == ["tabular"]
     assert r"$-$ 50 \% of a\_b \& c|d" in latex and latex.isascii()
+    assert {*report.readable(table.assign(parameters=0))["parameters"]} == {"–"}
     layout = re.search(r"\\begin{tabular}{(\w+)}", latex)[1]
     rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 1 + len(table)

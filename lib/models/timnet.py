@@ -230,5 +230,4 @@ class ChannelDropout(layers.SpatialDropout1D):
         if not training or not self.rate:
             return inputs
         ones = ops.ones((ops.shape(inputs)[0], 1, inputs.shape[-1]))
-        factors = keras.random.dropout(ones, self.rate, seed=self.seed_generator)
-        return inputs * factors
+        return inputs * keras.random.dropout(ones, self.rate, seed=self.seed_generator)
