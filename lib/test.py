@@ -99,7 +99,7 @@ def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
     run_id = fits["run_id"][usual if usual.any() else ~usual].iloc[-1]
     chosen = f"{run_id}, the newest that fits, of {len(fits)} finished runs"
     known = pd.DataFrame([runs.settings(run) for run in fits.to_dict("records")])
-    counts = known.map(str).nunique()
+    counts = known.map(str, na_action="ignore").nunique()  # None: it has none
     if left := sorted(config.DECIDE_A_RUN & {*counts[counts > 1].index}):
         chosen += f"; left open: {', '.join(left)}"
     return RunFolders(params.folders, run_id), chosen
