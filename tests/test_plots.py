@@ -103,8 +103,8 @@ def test_a_row_has_its_point_interval_and_numbers_under_its_group(signed):
         assert lines.get_segments()[place].ravel().tolist() == span
         assert (lines.get_linestyle()[place][1] is not None) == dotted
     plus = "+" * signed
-    expected = ["", f"{plus}50.0  [{plus}40, {plus}60]"]
-    expected += [f"{plus}0.0  [-10, {plus}10]", "", f"{plus}90.0"]
+    expected = ["", f"{plus}50.0  [{plus}40.0, {plus}60.0]"]
+    expected += [f"{plus}0.0  [−10.0, {plus}10.0]", "", f"{plus}90.0"]
     assert ticks(right.yaxis) == expected
 
 
