@@ -79,13 +79,13 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         "difference": [_span(row, "difference", "", "", "+") for row in rows],
         "with seeds": [_span(row, "difference", "", "_seeds", "+") for row in rows],
         **{name: table[n].map("{:.3f}".format, "ignore") for name, n in number.items()},
-        "parameters": table["parameters"].map("{:,.0f}".format, "ignore"),
+        "parameters": table["parameters"].map(lambda n: f"{n:,.0f}" if n > 0 else ""),
         "trainers": table["trainers"],
     }
     if "epoch_seconds" in table:  # from the logs, where a notebook has read them
         columns["s per epoch"] = table["epoch_seconds"].map("{:.2f}".format, "ignore")
     found = table[CELL].rename(columns={"system": "variant"}).assign(**columns)
-    return found.astype(object).fillna("").replace(["", "0"], "–")
+    return found.astype(object).fillna("").replace("", "–")
 
 
 def write(folder: Path, table: pd.DataFrame, title: str) -> None:

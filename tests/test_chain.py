@@ -39,7 +39,7 @@ def execute(name, folder, **parameters):
 
 
 def test_the_chain_leaves_the_files_of_the_design(tmp_path):
-    """Run 01 to 05 on a DEMO of their own making; a network of two blocks is brief."""
+    """Run chapters on a DEMO of their own making; a network of two blocks is brief."""
     chosen = {"epochs": 2, "model_options": {"dilations": 2, "filters": 8}}
     own, said = {"02_train": chosen, "08_leakage": {"epochs": 1}}, {}
     for name in CHAPTERS:
@@ -65,8 +65,7 @@ def test_the_chain_leaves_the_files_of_the_design(tmp_path):
     assert row.run_id == results.name and "synthetic" in row.warning
     assert row.uar == pytest.approx(right.groupby(table["y_true"]).mean().mean())
     assert not list(chain.rglob(".partial-*"))
-    # Last, because it trains a run of its own.
-    assert "test clips right" in execute("00_start_here", tmp_path)
+    assert "test clips right" in execute("00_start_here", tmp_path)  # trains a run
 
 
 def test_a_damaged_corpus_is_refused_unless_told(tmp_path):

@@ -121,9 +121,9 @@ def receptive_field(dilations: int, kernel_size: int = 2, stacks: int = 1) -> in
 class ConvolutionBatchNorm(layers.Layer):
     """Dilated convolution along time, then batch normalisation.
 
-    What TensorFlow derives by itself passes over the signal twice as often as need
-    be, so the gradient of both is written out; other backends use the two sublayers.
-    Not `causal`, a frame sees as much of the future as of the past.
+    What TensorFlow derives by itself passes over the signal twice as often as need be,
+    so the gradient of both is written out; other backends, and clips of unknown length,
+    use the two sublayers. Not `causal`, a frame sees as much future as past.
     """
 
     def __init__(self, filters, kernel_size, dilation=1, causal=True, **kwargs):
@@ -193,6 +193,7 @@ def _operation(delays: list[int], epsilon: float):
         y = tf.nn.bias_add(tf.matmul(seen, wide), -mean)
         variance = average(tf.square(y))
         inverse = tf.math.rsqrt(variance + epsilon)
+        scale = gamma * inverse
 
         def gradient(upstream, *_of_moments):
             upstream = tf.reshape(upstream, (-1, filters))
@@ -201,8 +202,7 @@ def _operation(delays: list[int], epsilon: float):
             slope = average(upstream * y) * inverse
             # Every value moves the mean and the variance of all the others, too.
             of_y = upstream - (y * (inverse * slope) + level)
-            scale = gamma * inverse  # of the kernel, which is smaller than of_y
-            of_inputs = []
+            of_inputs = []  # `scale` is left to the kernel: it is smaller than of_y
             for tap, delay in zip(tf.unstack(kernel * scale), delays, strict=True):
                 part = tf.matmul(of_y, tap, transpose_b=True)
                 part = tf.reshape(part, (-1, frames, size))
@@ -216,7 +216,7 @@ def _operation(delays: list[int], epsilon: float):
                 level * count,
             )
 
-        outputs = tf.reshape(y * (gamma * inverse) + beta, (-1, frames, filters))
+        outputs = tf.reshape(y * scale + beta, (-1, frames, filters))
         return (outputs, mean + bias, variance), gradient
 
     return operation
