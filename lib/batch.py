@@ -237,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         study = Study(given.study, files.Workspace(given.workspace, given.datasets_dir))
         if given.what in ("run", "retry"):
-            only = {"run": sweeps.LEFT, "retry": ("failed",)}[given.what]
+            only = sweeps.LEFT if given.what == "run" else ("failed",)
             table = run(study, only, **where)
             print(sweeps.counts(table))
             return int((table["state"] != "done").any())

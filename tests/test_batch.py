@@ -141,8 +141,10 @@ def test_a_wrong_place_to_run_is_one_clear_error(study, tmp_path, monkeypatch):
         where = {"scheduler": scheduler} if scheduler else {"cluster": str(file)}
         with pytest.raises(ValueError, match=told):
             batch.run(study(), **where)
-    for line in ("plan demo --workers 2", "run demo --slurm"):  # which is not ignored
-        with pytest.raises(SystemExit, match="2"):
+    monkeypatch.setattr(batch, "run", lambda _, only, **where: sys.exit(only[0]))
+    lines = {"plan toy --workers 2": "2", "run toy --slurm": "2", "retry toy": "failed"}
+    for line, told in lines.items():  # no option is ignored; `retry` takes the failed
+        with pytest.raises(SystemExit, match=f"^{told}$"):
             batch.main(line.split())
 
 

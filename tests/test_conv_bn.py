@@ -42,8 +42,8 @@ def learnt(network, clips, wanted):
         variables = [weight.value for weight in network.trainable_weights]
         return output, *tape.gradient(loss, [clips, *variables])
 
-    known = tensorflow.TensorSpec(network.input_shape)  # as in training: no batch size
-    found = tensorflow.function(step, [known])(clips)
+    known = [tensorflow.TensorSpec(network.input_shape)]  # not the size of a batch
+    found = tensorflow.function(step, known)(clips)
     return [np.asarray(one) for one in (*found, *network.non_trainable_weights)]
 
 

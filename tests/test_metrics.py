@@ -119,9 +119,8 @@ def test_intervals_of_equal_speakers_are_those_of_student_and_welch():
     ):
         assert found["value"] == pytest.approx(values.mean())
         student = stats.ttest_1samp(values.mean(axis=0), 0).confidence_interval()
-        assert (found["low"], found["high"]) == pytest.approx(
-            (student.low, student.high)
-        )
+        ends = student.low, student.high
+        assert (found["low"], found["high"]) == pytest.approx(ends)
         of_seeds = values.mean(axis=1)
         welch = stats.ttest_ind(values.mean(axis=0), of_seeds, equal_var=False)
         low, high = welch.confidence_interval()

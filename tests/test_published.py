@@ -77,9 +77,8 @@ def test_a_recipe_builds_the_network_that_was_published(published):
     front_end = features.front_end(given["features"], given.get("feature_options"))
     classes = len(corpora.get(given["corpus"]).labels)
     shape = (None, front_end.coefficients)
-    network = models.build_model(
-        given["model"], shape, classes, **given["model_options"]
-    )
+    chosen = given["model_options"]
+    network = models.build_model(given["model"], shape, classes, **chosen)
     assert models.trainable_parameters(network) == int(count)
 
 

@@ -52,9 +52,8 @@ def test_a_study_that_is_half_done_shows_what_is_there(study):
     assert [*table.index] == ["whole", CHANGE, "never run"]  # as in the file
     assert table["seeds"].tolist() == [2, 1, 0] and set(table["planned"]) == {2}
     row = table.loc[CHANGE]
-    assert row["difference"] == pytest.approx(
-        uar(frames["b0"][0]) - uar(frames["a0"][0])
-    )
+    gain = uar(frames["b0"][0]) - uar(frames["a0"][0])
+    assert row["difference"] == pytest.approx(gain)
     told = [report.sentence(row) for row in table.reset_index().to_dict("records")]
     assert told[0].endswith("2 of 2 seeds; the reference.")
     assert "1 of 2 seeds" in told[1] and "6 speakers, one seed" in told[1]

@@ -48,9 +48,8 @@ def test_given_parameters_select_and_others_mean_any(workspace):
         run_id, sentence = choose(workspace, corpus="TINY", **given)
         assert run_id.startswith(found) and run_id in sentence
         assert choose(workspace, run_id=run_id)[0] == run_id
-        if not given:  # what was left open is said
-            said = "of 3 finished runs; left open: model_options, protocol, seed"
-            assert sentence.endswith(said)  # all three have three folds
+        said = "of 3 finished runs; left open: model_options, protocol, seed"
+        assert given or sentence.endswith(said)  # all three have three folds
 
 
 def test_without_such_a_run_an_error_says_how_to_make_it(workspace):
@@ -94,6 +93,9 @@ def test_a_damaged_run_is_named_with_the_way_out(tmp_path):
     with pytest.raises(FileNotFoundError, match=told) as caught:
         choose(tmp_path, run_id=folders.run_id)
     assert "did you mean" not in str(caught.value)
+    small_run(tmp_path, tiny_features(), model="cnn", epochs=1)  # what both kinds have:
+    said = "; left open: model, model_options, seed"
+    assert choose(tmp_path, corpus="TINY")[1].endswith(said)
 
 
 def test_a_run_on_other_data_is_refused(workspace, tiny):
@@ -176,9 +178,8 @@ def test_official_weights_are_tested_on_their_own_folds(tiny, official):
         expected = networks[fold - 1].predict(tiny.x[tested], verbose=0)
         np.testing.assert_allclose(part.filter(like="p_"), expected, atol=1e-5)
     again, _ = test.retest(folders, tiny, weights_dir=params.weights_dir, verbose=0)
-    np.testing.assert_allclose(
-        again.filter(like="p_"), table.filter(like="p_"), atol=1e-6
-    )
+    both = [one.filter(like="p_") for one in (again, table)]
+    np.testing.assert_allclose(*both, atol=1e-6)
     # It is kept, and marked as no honest score.
     before = folders.manifest.stat().st_mtime_ns
     assert test.official_run(params, tiny, CPU).run_id == folders.run_id
