@@ -40,6 +40,8 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 
 PIP := $(RUN) -m pip --no-input --disable-pip-version-check
 IS_311 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
+# A process of tests needs up to 2 GB of memory.
+SIDE_BY_SIDE = $(RUN) -m pytest -n logical --maxprocesses 4 --dist worksteal
 CODE := $(wildcard lib tests docs notebooks benchmarks tools)
 
 .DEFAULT_GOAL := help
@@ -90,10 +92,10 @@ demo: setup ## generate the DEMO corpus and run notebooks 01 to 05 on it
 	@$(RUN) -m tools.demo
 
 test: $(TESTS) ## run all tests
-	@$(RUN) -m pytest
+	@$(SIDE_BY_SIDE)
 
 test-fast: $(TESTS) ## run the tests that take less than ten seconds each
-	@$(RUN) -m pytest -m "not slow"
+	@$(SIDE_BY_SIDE) -m "not slow"
 
 study: setup ## run what is left of a study (STUDY=demo; see docs/studies.md)
 	@$(RUN) -m lib.batch run $(STUDY)

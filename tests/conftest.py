@@ -1,6 +1,5 @@
 """What several test modules need."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -54,17 +53,15 @@ def tiny_features(
     )
 
 
-@contextlib.contextmanager
-def beside(said, *line, **variables):
-    """Run Python in a process of its own, beside tests; what it says is kept."""
+def elsewhere(*line, **variables):
+    """Run Python in a process of its own; return what it says if it succeeds."""
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     how = {"cwd": REPOSITORY, "env": os.environ | {"PYTHONPATH": path} | variables}
-    with open(said, "w") as out:
-        line = [sys.executable, *map(str, line)]
-        process = subprocess.Popen(line, stdout=out, stderr=out, **how)
-    yield process
-    process.kill()
-    process.wait()
+    line = [sys.executable, *map(str, line)]
+    done = subprocess.run(line, capture_output=True, text=True, **how)
+    said = done.stderr + done.stdout
+    assert done.returncode == 0, said[-3000:]
+    return said
 
 
 @pytest.fixture

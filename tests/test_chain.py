@@ -9,10 +9,12 @@ import pandas as pd
 import papermill
 import pytest
 import soundfile
+from conftest import CPU
 from papermill.exceptions import PapermillExecutionError
 
-from lib import corpora
-from lib.files import REPOSITORY
+from lib import corpora, features, planning, train
+from lib.files import REPOSITORY, Workspace
+from lib.sweeps import TESTED, Study
 from tools import student
 
 pytestmark = pytest.mark.slow
@@ -29,7 +31,7 @@ def execute(name, folder, **parameters):
     notebook = papermill.execute_notebook(
         str(folder / "tried.ipynb"),
         str(folder / f"{name}.ipynb"),
-        parameters={"workspace": str(folder / "work"), "verbose": 0, **parameters},
+        parameters={"workspace": str(folder / "work")} | parameters,
         progress_bar=False,
         kernel_name="python3",
         cwd=str(REPOSITORY),
@@ -66,6 +68,28 @@ def test_the_chain_leaves_the_files_of_the_design(tmp_path):
     assert row.uar == pytest.approx(right.groupby(table["y_true"]).mean().mean())
     assert not list(chain.rglob(".partial-*"))
     assert "test clips right" in execute("00_start_here", tmp_path)  # trains a run
+
+
+def test_the_chapter_of_models_holds_with_networks_of_one_epoch(tmp_path):
+    said = execute("06_models", tmp_path, epochs=1)
+    assert said.count("Right: ") == 3 and "All checks hold." in said
+
+
+def test_the_chapter_of_ablations_writes_the_report_of_a_study(tmp_path):
+    workspace = Workspace(tmp_path / "work")
+    study = Study("demo", workspace)
+    table = study.plan()
+    for cell in study.cells({}):
+        corpus, data = features.obtain(cell.params)
+        seeds = [cell.params.model_copy(update={"seed": seed}) for seed in (46, 47)]
+        plans = [planning.make_plan(params, data, corpus) for params in seeds]
+        for folders in train.train(plans, data, workspace, device=CPU, verbose=0):
+            (folders.results / TESTED).touch()
+    said = execute("07_ablations", tmp_path)
+    assert f"{len(table)} runs: {len(table)} done" in said
+    assert said.count("Right: ") == 3 and "All checks hold." in said
+    report = {path.suffix for path in (study.folders.results / "report").iterdir()}
+    assert report == {".md", ".tex", ".csv", ".xlsx", ".pdf", ".png"}
 
 
 def test_a_damaged_corpus_is_refused_unless_told(tmp_path):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import other_backend
 import pytest
-from conftest import beside
+from conftest import elsewhere
 from references import clips, randomise
 
 from lib import models
@@ -52,36 +52,13 @@ ROUNDING = np.finfo(np.float32).eps * np.sqrt(FRAMES * COEFFICIENTS) * 50 / 4
 
 
 @pytest.fixture(scope="module")
-def systems(tmp_path_factory):
-    """Return a random network of every case and the baselines, by file, and a folder.
-
-    There a fresh process of JAX answers and trains from their files, beside the tests.
-    """
-    made, folder = {}, tmp_path_factory.mktemp("systems")
-    for number, (name, options) in enumerate(CASES):
-        network = models.build_model(name, (None, COEFFICIENTS), CLASSES, **options)
-        randomise(network)
-        made[f"case_{number}.keras"] = network
-    for name in BASELINES:
-        system = models.build_model(name, CLIPS.shape[1:], CLASSES)
-        made[f"{name}.skops"] = system.fit(CLIPS, LABELS)
-    # Without dropout, whose random numbers are the backend's own.
-    shape = (FRAMES, COEFFICIENTS)
-    model = models.build_model("timnet", shape, CLASSES, **TIMNET, dropout=0.0)
-    made["train_timnet.keras"] = model
-    for file, system in made.items():
-        models.save(system, folder / file)
-    np.savez(folder / "clips.npz", clips=CLIPS, labels=ONE_HOT)
-    # Compiled in half the time, to slower code.
-    there = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "KERAS_BACKEND": "jax"}
-    line = ["tests/other_backend.py", folder]
-    with beside(folder / "said.txt", *line, **there) as process:
-        yield made, folder, process
-
-
-@pytest.fixture(scope="module")
-def networks(systems):
-    return [systems[0][f"case_{number}.keras"] for number in range(len(CASES))]
+def networks():
+    """Return a random network of every case."""
+    made = []
+    for name, options in CASES:
+        made.append(models.build_model(name, (None, COEFFICIENTS), CLASSES, **options))
+        randomise(made[-1])
+    return made
 
 
 EVERY_CASE = pytest.mark.parametrize("number", range(len(CASES)), ids=map(str, CASES))
@@ -149,16 +126,24 @@ def test_what_is_wrong_in_a_request_is_named():
     models.build_model("timnet", (None, 5), 2, dilations=1, dropout=0)
 
 
-def test_both_backends_answer_and_train_alike_from_the_same_files(systems):
-    made, folder, process = systems
-    trained = made.pop("train_timnet.keras")
+def test_both_backends_answer_and_train_alike_from_the_same_files(networks, tmp_path):
+    made = {f"case_{number}.keras": one for number, one in enumerate(networks)}
+    for name in BASELINES:
+        system = models.build_model(name, CLIPS.shape[1:], CLASSES)
+        made[f"{name}.skops"] = system.fit(CLIPS, LABELS)
+    # Without dropout, whose random numbers are the backend's own.
+    shape = (FRAMES, COEFFICIENTS)
+    trained = models.build_model("timnet", shape, CLASSES, **TIMNET, dropout=0.0)
+    for file, system in {**made, "train_timnet.keras": trained}.items():
+        models.save(system, tmp_path / file)
+    np.savez(tmp_path / "clips.npz", clips=CLIPS, labels=ONE_HOT)
+    # Compiled in half the time, to slower code.
+    there = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "KERAS_BACKEND": "jax"}
+    said = elsewhere("tests/other_backend.py", tmp_path, **there)
+    assert said.split()[-1] == "jax"
     ours = {name: models.predict(one, CLIPS)[0] for name, one in made.items()}
     ours["train_timnet.keras"] = other_backend.trained(trained, CLIPS, ONE_HOT)
-    said = folder / "said.txt"
-    assert process.wait() == 0 and said.read_text().split()[-1] == "jax", (
-        said.read_text()
-    )
-    theirs = np.load(folder / "answers.npz")
+    theirs = np.load(tmp_path / "answers.npz")
     for name, answers in ours.items():
         found = theirs[name.split(".")[0]]
         np.testing.assert_allclose(found, answers, atol=ROUNDING, err_msg=name)

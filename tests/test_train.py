@@ -1,6 +1,5 @@
 """Runs are complete, repeatable, and survive being cut."""
 
-import contextlib
 import dataclasses
 import errno
 import json
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from conftest import beside, small_plan, tiny_features
+from conftest import elsewhere, small_plan, tiny_features
 from conftest import small_run as run
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
@@ -42,30 +41,6 @@ def logged(folders, number, name):
     events = EventAccumulator(str(folders.events(number)), {"tensors": 0}).Reload()
     found = events.Tensors(name)
     return [e.step for e in found], [make_ndarray(e.tensor_proto) for e in found]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def others(request, tmp_path_factory):
-    """Start what needs a process of its own; return folder and process of each."""
-    chosen, started = str([item.name for item in request.session.items]), {}
-    recording = "test_a_recording_is_answered_as_in_a_batch[cpac]"
-    jax = [
-        "-m",
-        "pytest",
-        "-q",
-        "tests/on_jax.py",
-        f"tests/test_inference.py::{recording}",
-    ]
-    with contextlib.ExitStack() as stack:
-        here = keras.backend.backend()
-        for name, line, backend in (("killed", [], here), ("jax", jax, "jax")):
-            folder = tmp_path_factory.mktemp(name)
-            # As a rule in front of a checkpoint, an outcome, and one after the best.
-            line = line or ["tests/cuts.py", folder, 4, 18, 24]
-            if name in chosen:
-                process = beside(folder / "said.txt", *line, KERAS_BACKEND=backend)
-                started[name] = folder, stack.enter_context(process)
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -253,10 +228,10 @@ def test_a_failure_is_recorded_with_where_it_happened(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_ends_bit_by_bit_as_an_undisturbed_one(tmp_path, others):
-    calm = run(tmp_path, cuts.DATA, **cuts.GIVEN)
-    folder, process = others["killed"]
-    assert process.wait() == 0, (folder / "said.txt").read_text()[-3000:]
+def test_a_run_that_is_killed_ends_bit_by_bit_as_an_undisturbed_one(tmp_path):
+    calm, folder = run(tmp_path, cuts.DATA, **cuts.GIVEN), tmp_path / "killed"
+    # As a rule in front of a checkpoint, an outcome, and one after the best.
+    elsewhere("tests/cuts.py", folder, 4, 18, 24)
     killed = runs.RunFolders(Workspace(folder), calm.run_id)
     assert calm.predictions.read_bytes() == killed.predictions.read_bytes()
     for number in (1, 2, 3):
@@ -441,10 +416,12 @@ def test_folds_in_processes_end_as_one_after_the_other(calm, tmp_path, monkeypat
     pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-5)
 
 
-def test_folds_and_seeds_are_one_program_on_jax_which_answers_recordings_too(others):
-    folder, process = others["jax"]
-    status, said = process.wait(), (folder / "said.txt").read_text()
-    assert status == 0 and "RuntimeWarning" not in said, said[-3000:]
+@pytest.mark.slow
+def test_folds_and_seeds_are_one_program_on_jax_which_answers_recordings_too():
+    recording = "test_inference.py::test_a_recording_is_answered_as_in_a_batch[cpac]"
+    line = ["-m", "pytest", "-q", "tests/on_jax.py", f"tests/{recording}"]
+    said = elsewhere(*line, KERAS_BACKEND="jax")
+    assert "RuntimeWarning" not in said, said[-3000:]
 
 
 def test_processes_are_for_long_runs_on_tensorflows_cpu(monkeypatch):
