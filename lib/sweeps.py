@@ -125,8 +125,7 @@ class Cell(NamedTuple):
             if draw not in known:
                 known[draw] = planning.drawn(planning.make_folds(one, data), seed)
             found.append(config.make_run_id(settings | known[draw]))
-        epochs = settings["epochs"] or 1
-        return found, epochs * sum(len(fold.train) for fold in folds)
+        return found, (settings["epochs"] or 1) * sum(len(fold.train) for fold in folds)
 
 
 def _flow(values: Values) -> str:
@@ -282,7 +281,8 @@ class Study:
         left = table["clips"][table["state"].isin(LEFT)].groupby(model).sum()
         time = pd.Timedelta(round((left * pace).sum() / workers), "s")
         unknown = ", ".join(sorted(left.index.difference(pace.index)))
-        return f"{time}, unknown for {unknown}" if unknown else f"{time}"
+        told = f"{time}, unknown for {unknown}" if unknown else f"{time}"
+        return told.removeprefix("0 days 00:00:00, ")
 
     def status(self) -> str:
         """Return how far the study is: counts by variant, and why runs failed."""

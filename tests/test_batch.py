@@ -79,7 +79,7 @@ def test_a_plan_has_every_run_once_under_the_id_that_training_gives_it(study):
 def test_the_time_left_is_reckoned_from_the_runs_that_are_done(study):
     toy = study()
     table = toy.plan()
-    assert toy.estimate(table, 2) == "0 days 00:00:00, unknown for cnn"
+    assert toy.estimate(table, 2) == "unknown for cnn"
     done = runs.RunFolders(toy.workspace, table["id"][0])
     files.write_json(done.manifest, {"schema_version": 2, "seconds": 100.0})
     (done.results / "03_test.ipynb").touch()

@@ -101,6 +101,8 @@ def test_three_exercises_can_be_written_checked_and_handed_out(path):
     given = student.student(notebook)
     assert len(given.cells) == len(notebook.cells) - 3
     assert not any(cell.get("outputs") for cell in given.cells)
+    checks = [cell for cell in given.cells if student.kind(cell) == "check"]
+    assert all(cell.metadata["jupyter"]["source_hidden"] for cell in checks)
     handed_out = "".join(map(str, given.cells))
     assert all(cell.source not in handed_out for cell in own[2::4])
     assert "wrong" not in {key for cell in given.cells for key in cell.metadata}

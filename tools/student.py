@@ -2,8 +2,8 @@
 
 An exercise is a group of cells with these tags, in this order: "exercise" (the task,
 with hints), "answer" (a stub with a named variable), "solution" and "check"; students
-get no solutions and no outputs. The metadata of a check list `wrong` answers, which
-`tried` gives in turn, as a student might.
+get no solutions and no outputs, and the checks folded. The metadata of a check list
+`wrong` answers, which `tried` gives in turn, as a student might.
 """
 
 import copy
@@ -42,6 +42,8 @@ def student(notebook: NotebookNode) -> NotebookNode:
         # The folders beside the notebooks stay where they are.
         cell.source = cell.source.replace("](recipes/", "](../notebooks/recipes/")
         cell.source = cell.source.replace("](sweeps/", "](../notebooks/sweeps/")
+        if kind(cell) == "check":  # many compute the answer
+            cell.metadata["jupyter"] = {"source_hidden": True}
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     made.metadata.pop("workbook", None)
