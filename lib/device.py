@@ -53,6 +53,8 @@ def select(wanted: str = "auto", *, threads: int = 0) -> Device:
         jax.config.update("jax_default_device", jax.devices("cpu")[0])
     else:
         config.set_visible_devices([], "GPU")
+        # The graph optimiser takes seconds for each network and makes no step faster.
+        config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         with contextlib.suppress(RuntimeError):  # it has begun to compute
             config.threading.set_intra_op_parallelism_threads(threads)
             config.threading.set_inter_op_parallelism_threads(threads)

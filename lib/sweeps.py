@@ -29,7 +29,7 @@ QUEUES = ("slurm.sh", "pbs.sh", "kubernetes.yaml")
 # "clips" pass in training, in all epochs and folds: what the time of a run grows with.
 COLUMNS = "id state variant corpus protocol seed clips command".split()
 CELL = ["variant", "corpus", "protocol"]
-TSV = {"sep": "\t", "quoting": csv.QUOTE_NONE}
+TSV = {"sep": "\t", "quoting": csv.QUOTE_NONE, "lineterminator": "\n"}
 TESTED, FAILED = "03_test.ipynb", "failed.txt"  # in the folder of a run
 LEFT = ("planned", "interrupted", "failed")  # the states that have to be worked on
 # An estimate is made from so many finished runs; two notebooks take so long to start.
@@ -247,9 +247,8 @@ class Study:
     def write(self, table: pd.DataFrame) -> pd.DataFrame:
         """Write plan.tsv with the states of now; return it."""
         table = self._with_states(table)
-        plain = {"header": False, "index": False, "lineterminator": "\n"}
         with files.atomic_path(self.folders.results / "plan.tsv") as temporary:
-            table.to_csv(temporary, **TSV, **plain)
+            table.to_csv(temporary, header=False, index=False, **TSV)
         return table
 
     def read(self) -> pd.DataFrame:
@@ -280,9 +279,8 @@ class Study:
         pace = seconds.groupby(model).sum() / done["clips"].groupby(model).sum()
         left = table["clips"][table["state"].isin(LEFT)].groupby(model).sum()
         time = pd.Timedelta(round((left * pace).sum() / workers), "s")
-        unknown = ", ".join(sorted(left.index.difference(pace.index)))
-        told = f"{time}, unknown for {unknown}" if unknown else f"{time}"
-        return told.removeprefix("0 days 00:00:00, ")
+        unknown = [f"unknown for {name}" for name in left.index.difference(pace.index)]
+        return ", ".join([f"{time}", *unknown]).removeprefix("0 days 00:00:00, ")
 
     def status(self) -> str:
         """Return how far the study is: counts by variant, and why runs failed."""
