@@ -77,8 +77,7 @@ def merged(values: Values, changes: Values) -> Values:
     """Return parameters with changes; a recipe among these replaces the parameters."""
     changes = dict(changes)
     if recipe := changes.pop("recipe", ""):
-        text = (RECIPES / f"{recipe}.yaml").read_text("utf-8")
-        values = yaml.safe_load(text)
+        values = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text("utf-8"))
     result = dict(values)
     # Options belong to a choice: another model, say, begins with its own defaults.
     for name in ("features", "model", "schedule", "loss", "augmentation"):
@@ -279,8 +278,9 @@ class Study:
         pace = seconds.groupby(model).sum() / done["clips"].groupby(model).sum()
         left = table["clips"][table["state"].isin(LEFT)].groupby(model).sum()
         time = pd.Timedelta(round((left * pace).sum() / workers), "s")
-        unknown = [f"unknown for {name}" for name in left.index.difference(pace.index)]
-        return ", ".join([f"{time}", *unknown]).removeprefix("0 days 00:00:00, ")
+        unknown = ", ".join(left.index.difference(pace.index))
+        told = f"{time}, and unknown for {unknown}" if unknown else f"{time}"
+        return told.removeprefix("0 days 00:00:00, and ")
 
     def status(self) -> str:
         """Return how far the study is: counts by variant, and why runs failed."""

@@ -58,7 +58,7 @@ def elsewhere(*line, **variables):
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     how = {"cwd": REPOSITORY, "env": os.environ | {"PYTHONPATH": path} | variables}
     line = [sys.executable, *map(str, line)]
-    done = subprocess.run(line, capture_output=True, text=True, **how)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=900, **how)
     said = done.stderr + done.stdout
     assert done.returncode == 0, said[-3000:]
     return said

@@ -331,8 +331,9 @@ def test_a_failed_run_stops_no_other_and_keeps_its_traceback(tree):
 
 @pytest.mark.slow
 def test_a_study_that_is_stopped_or_cut_off_goes_on(tree):
-    address, own = "tcp://127.0.0.1:18786", ["--host", "127.0.0.1", "--no-dashboard"]
-    scheduler = tree.start("distributed.cli.dask_scheduler", "--port", "18786", *own)
+    port, own = 20_000 + os.getpid() % 10_000, ["--host", "127.0.0.1", "--no-dashboard"]
+    scheduler = tree.start("distributed.cli.dask_scheduler", "--port", f"{port}", *own)
+    address = f"tcp://127.0.0.1:{port}"
     worker = tree.start("distributed.cli.dask_worker", address, "--nthreads", "1")
     (tree.root / "hold").touch()
     driver = tree.command("run", "--workers", "2")
@@ -343,7 +344,7 @@ def test_a_study_that_is_stopped_or_cut_off_goes_on(tree):
     driver = tree.command("run", "--workers", "2")
     tree.wait_for_steps(2)
     driver.send_signal(signal.SIGINT)
-    assert driver.wait(timeout=20) == 130 and not tree.processes()
+    assert driver.wait(timeout=60) == 130 and not tree.processes()
     driver = tree.command("run", "--scheduler", address)
     tree.wait_for_steps(1)
     scheduler.kill()

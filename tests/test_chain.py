@@ -9,10 +9,10 @@ import pandas as pd
 import papermill
 import pytest
 import soundfile
-from conftest import CPU
 from papermill.exceptions import PapermillExecutionError
 
 from lib import corpora, features, planning, train
+from lib.device import select
 from lib.files import REPOSITORY, Workspace
 from lib.sweeps import TESTED, Study
 from tools import student
@@ -78,12 +78,16 @@ def test_the_chapter_of_models_holds_with_networks_of_one_epoch(tmp_path):
 def test_the_chapter_of_ablations_writes_the_report_of_a_study(tmp_path):
     workspace = Workspace(tmp_path / "work")
     study = Study("demo", workspace)
-    table = study.plan()
+    table, cpu = study.plan(), select("cpu")
     for cell in study.cells({}):
         corpus, data = features.obtain(cell.params)
-        seeds = [cell.params.model_copy(update={"seed": seed}) for seed in (46, 47)]
-        plans = [planning.make_plan(params, data, corpus) for params in seeds]
-        for folders in train.train(plans, data, workspace, device=CPU, verbose=0):
+        plans = [
+            planning.make_plan(
+                cell.params.model_copy(update={"seed": seed}), data, corpus
+            )
+            for seed in study.sweep().seeds
+        ]
+        for folders in train.train(plans, data, workspace, device=cpu, verbose=0):
             (folders.results / TESTED).touch()
     said = execute("07_ablations", tmp_path)
     assert f"{len(table)} runs: {len(table)} done" in said
