@@ -85,6 +85,8 @@ def test_the_time_left_is_reckoned_from_the_runs_that_are_done(study):
     (done.results / "03_test.ipynb").touch()
     # Five runs as long as the first, with 20 s for its notebooks, on two workers.
     assert toy.estimate(toy.read(), 2) == "0 days 00:05:00"
+    other = toy.read().replace({"id": {table["id"][5]: "TOY-svm-speaker-s9-0"}})
+    assert toy.estimate(other, 2) == "0 days 00:04:00, and unknown for svm"
 
 
 def test_another_choice_begins_with_its_own_options():

@@ -126,6 +126,7 @@ def test_what_is_wrong_in_a_request_is_named():
     models.build_model("timnet", (None, 5), 2, dilations=1, dropout=0)
 
 
+@pytest.mark.slow
 def test_both_backends_answer_and_train_alike_from_the_same_files(networks, tmp_path):
     made = {f"case_{number}.keras": one for number, one in enumerate(networks)}
     for name in BASELINES:

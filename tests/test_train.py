@@ -312,6 +312,7 @@ def test_what_trains_follows_the_schedule_and_has_its_copies(
     plans = [plan._replace(copies=np.repeat(tiny.x[:, None] + 100, 2, axis=1))]
     train.train(plans, tiny, params.folders, device=device.select("cpu"), verbose=0)
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
+    assert tf.config.optimizer.get_experimental_options()["disable_meta_optimizer"]
     assert [rate for *_, rate in seen] == pytest.approx([1e-3, 5e-4, 2.5e-4] * 2)
     assert len({tuple(order) for *_, order, _ in seen}) == 6
     for (clips, labels, order, _), number in zip(seen, (0, 0, 0, 1, 1, 1), strict=True):
