@@ -29,7 +29,7 @@ QUEUES = ("slurm.sh", "pbs.sh", "kubernetes.yaml")
 # "clips" pass in training, in all epochs and folds: what the time of a run grows with.
 COLUMNS = "id state variant corpus protocol seed clips command".split()
 CELL = ["variant", "corpus", "protocol"]
-TSV = {"sep": "\t", "quoting": csv.QUOTE_NONE, "lineterminator": "\n"}
+TSV = {"sep": "\t", "quoting": csv.QUOTE_NONE}
 TESTED, FAILED = "03_test.ipynb", "failed.txt"  # in the folder of a run
 LEFT = ("planned", "interrupted", "failed")  # the states that have to be worked on
 # An estimate is made from so many finished runs; two notebooks take so long to start.
