@@ -52,7 +52,8 @@ class Protocol:
 
     make: Callable[[FeatureSet, int, int], Iterator[Fold]]
     title: str  # its name in figures
-    folds: int  # if the user does not say; 0: `own_speaker_folds`
+    # How many folds of a corpus and its number of speakers; 0 is for a file to say.
+    own_folds: Callable[[str, int], int]
     # What the tested epoch is chosen on: "last" (none is chosen), "validation", or
     # "test" (a leak, kept to show what it is worth).
     chosen_on: str
@@ -76,14 +77,12 @@ PROTOCOLS: dict[str, Protocol] = {}
 PARTS = ("train", "validation", "test")
 
 
-def protocol(
-    title: str, folds: int, chosen_on: str, speakers_apart: bool | None = False
-):
+def protocol(title: str, folds, chosen_on: str, speakers_apart: bool | None = False):
     """Enter a function that makes folds under its name; see `Protocol`."""
 
     def enter(make):
-        made = Protocol(make, title, folds, chosen_on, speakers_apart)
-        PROTOCOLS[make.__name__] = made
+        own = folds if callable(folds) else lambda *_: folds
+        PROTOCOLS[make.__name__] = Protocol(make, title, own, chosen_on, speakers_apart)
         return make
 
     return enter
@@ -112,7 +111,8 @@ def make_folds(
     if validation != "speakers" and promise.chosen_on != "validation":
         fault = f"protocol '{name}' has no validation part of its own"
         raise ValueError(f"validation '{validation}': {fault}; leave validation out")
-    made = list(promise.make(data, folds or promise.folds, seed, *lists))
+    own = promise.own_folds(data.about["corpus"], len(np.unique(data.speaker)))
+    made = list(promise.make(data, folds or own, seed, *lists))
     if validation == "none":
         made = [trained_on_all(fold) for fold in made]
     elif promise.chosen_on == "validation" and not all(len(f.validation) for f in made):
@@ -184,14 +184,21 @@ def stratified(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
         yield Fold(number, np.sort(side[train]), np.sort(side[validation]), test)
 
 
-@protocol("unseen speakers", 0, "validation", speakers_apart=True)
+def own_speaker_folds(corpus: str, speakers: int) -> int:
+    """Return how many folds `speaker` has if the user does not say."""
+    fixed = {"IEMOCAP": 5, "DEMO": 4}  # sessions; a class is watching while it trains
+    if corpus in fixed:
+        return fixed[corpus]
+    return speakers if speakers <= 10 else max(3, round(speakers / 4))
+
+
+@protocol("unseen speakers", own_speaker_folds, "validation", speakers_apart=True)
 def speaker(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
     """Test speakers are in neither training nor validation."""
     _require_known(data.speaker, "speaker")
     corpus = data.about["corpus"]
     sex_of = dict(zip(data.speaker.tolist(), data.sex.tolist(), strict=True))
     names = sorted(sex_of)
-    folds = folds or own_speaker_folds(corpus, len(names))
     _require_folds(folds, 2, len(names), "speakers")
     # One sex is dealt after the other, so that groups differ by one speaker at most.
     rng = np.random.default_rng(seed)
@@ -213,14 +220,6 @@ def speaker(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
 def _first_of_each_sex(speakers: list[str], sex_of: dict[str, str]) -> list[str]:
     """Return the speakers of a group who are enough to choose an epoch by."""
     return list({sex_of[name]: name for name in reversed(speakers)}.values())
-
-
-def own_speaker_folds(corpus: str, speakers: int) -> int:
-    """Return how many folds `speaker` has if the user does not say."""
-    fixed = {"IEMOCAP": 5, "DEMO": 4}  # sessions; a class is watching while it trains
-    if corpus in fixed:
-        return fixed[corpus]
-    return speakers if speakers <= 10 else max(3, round(speakers / 4))
 
 
 @protocol("unseen sentences", 5, "validation")

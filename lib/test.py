@@ -13,7 +13,7 @@ from lib import config, features, files, models, official, planning, runs, train
 from lib.corpora import Corpus
 from lib.device import Device
 from lib.files import FeatureSet
-from lib.protocols import PROTOCOLS, own_speaker_folds
+from lib.protocols import PROTOCOLS
 from lib.runs import AGAIN, RunFolders
 
 # What may be asked of official weights; the rest they decide themselves.
@@ -124,8 +124,8 @@ def _differences(params: config.Parameters, asked: Iterable[str], run) -> list[s
             path = params.folders.results / run.run_id / "run.json"
             folds = runs.read_manifest(path)["folds"]
             tested = [set(fold["test"]["speakers"]) for fold in folds]
-            own = own_speaker_folds(known["corpus"], len(set().union(*tested)))
-            wanted = PROTOCOLS[known["protocol"]].folds or own
+            own = PROTOCOLS[known["protocol"]].own_folds
+            wanted = own(known["corpus"], len(set().union(*tested))) or has
         else:
             wanted = getattr(params, f"{name}_in_force", wanted)
         if has != wanted:

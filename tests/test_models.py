@@ -33,6 +33,7 @@ CASES = [
     ("gru", {"units": 6}),
 ]
 BASELINES = [name for name, system in SYSTEMS.items() if system.fit]
+CASES += [(name, {}) for name in SYSTEMS if name not in [*dict(CASES), *BASELINES]]
 # A normalisation takes away what a bias adds before it, and the length of weights.
 TAKEN_AWAY = {
     "timnet": ("/convolution/bias",),

@@ -146,10 +146,12 @@ def test_bad_tables_are_refused(table, tmp_path, content, fault):
     assert fault in refused(table, tmp_path)
 
 
-def test_bad_options_are_refused(folder, table, tmp_path):
+def test_bad_options_are_refused(folder, table, tmp_path, monkeypatch):
+    monkeypatch.setitem(corpora.records.BUILT_IN, "MyCorpus", None)
     for options, fault in (
         ({"clip_seconds": 0}, "between 0.1 and 60.0"),
         ({"name": "emodb"}, "'emodb'"),
+        ({"name": "MYCORPUS"}, "'MYCORPUS'"),
         ({"speaker_pattern": r"s(\d"}, r"'s(\\d' (missing )"),
         ({"speaker_pattern": r"(?P<speaker>q\d)"}, "in: calm10/s1/s1_1.wav"),
     ):

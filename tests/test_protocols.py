@@ -35,11 +35,11 @@ def test_paper_folds_of_iemocap_are_the_published_ones():
 # What may not be on two sides of a fold, and the protocols that promise it.
 APART = {
     "row": list(PROTOCOLS),
-    "speaker": ["speaker"],
+    "speaker": [name for name in PROTOCOLS if PROTOCOLS[name].speakers_apart],
     "text": ["text"],
     "content": ["speaker", "text"],
 }
-ONCE = ("paper", "paper_best", "stratified", "speaker", "text")  # every row tests once
+ONCE = {*PROTOCOLS} - {"holdout", "repeated_holdout", "listed"}  # every row tests once
 
 
 @st.composite
@@ -77,13 +77,9 @@ def corpora(draw):
 )
 def test_folds_are_as_promised_or_refused(protocol, columns, folds, seed, corpus):
     promise, count = PROTOCOLS[protocol], len(columns["y"])
+    rows = types.SimpleNamespace(**columns, about={"corpus": corpus})
     try:
-        made = make_folds(
-            protocol,
-            types.SimpleNamespace(**columns, about={"corpus": corpus}),
-            folds=folds,
-            seed=seed,
-        )
+        made = make_folds(protocol, rows, folds=folds, seed=seed)
     except ValueError as error:
         assert len(f"{error}") > 20
         return
@@ -112,16 +108,15 @@ def test_folds_are_as_promised_or_refused(protocol, columns, folds, seed, corpus
 @pytest.mark.parametrize("protocol", sorted({*PROTOCOLS} - {"listed"}))
 def test_every_protocol_splits_an_ordinary_corpus_and_the_seed_decides(protocol):
     rows, drawn = rows_of((40, 30, 50), speakers=8, texts=6), []
-    assert len(make_folds(protocol, rows)) == (PROTOCOLS[protocol].folds or 8)
+    assert len(make_folds(protocol, rows)) == PROTOCOLS[protocol].own_folds("", 8)
     for seed in (1, 1, 2, 3):
-        made = make_folds(protocol, rows, PROTOCOLS[protocol].folds or 3, seed)
+        made = make_folds(protocol, rows, 3 * (protocol == "speaker"), seed)
         drawn.append(str([fold.parts() for fold in made]))
     assert drawn[0] == drawn[1] and len(set(drawn)) == 3
 
 
 def test_up_to_ten_speakers_test_alone_and_ravdess_in_six_groups_of_both_sexes():
-    made = make_folds("speaker", rows_of((120, 120), speakers=10))
-    assert len(made) == 10
+    assert len(make_folds("speaker", rows_of((120, 120), speakers=10))) == 10
     rows = rows_of((240,) * 6, speakers=24)
     made = make_folds("speaker", rows, seed=46)
     assert len(made) == 6
@@ -135,8 +130,7 @@ def test_up_to_ten_speakers_test_alone_and_ravdess_in_six_groups_of_both_sexes()
 def test_iemocap_tests_by_session():
     names = np.array([f"Ses0{s}{x}" for s in range(1, 6) for x in "FM"])
     rows = rows_of((60, 60), speaker=np.tile(names, 12), corpus="IEMOCAP")
-    made = make_folds("speaker", rows)
-    tested = [sorted(set(rows.speaker[fold.test])) for fold in made]
+    tested = [sorted(set(rows.speaker[f.test])) for f in make_folds("speaker", rows)]
     assert tested == names.reshape(5, 2).tolist()
 
 

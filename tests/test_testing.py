@@ -77,6 +77,15 @@ def test_a_run_can_be_named_and_must_be_what_else_is_asked_for(workspace):
         choose(workspace, run_id=oldest[:-1])
 
 
+def test_the_number_of_listed_folds_is_that_of_the_file(tmp_path, tiny):
+    lines = "".join(f"{name},{name}\n" for name in np.unique(tiny.speaker))
+    (tmp_path / "list.csv").write_text(f"speaker,fold\n{lines}")
+    given = {"model": "majority", "protocol": "listed", "folds": 0}
+    given["fold_file"] = str(tmp_path / "list.csv")
+    folders = small_run(tmp_path, tiny, **given)
+    assert choose(tmp_path, corpus="TINY", **given)[0] == folders.run_id
+
+
 def test_a_damaged_run_is_named_with_the_way_out(tmp_path):
     # 02 takes `-p model majority -p epochs 0`, so 03 finds that run.
     folders = small_run(tmp_path, tiny_features(), model="majority", epochs=0)

@@ -42,7 +42,8 @@ def register(
     source, datasets = located(source), located(datasets or DATASETS)
     # Names become folder names and parts of run ids, which hyphens divide.
     named = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}", name)
-    _refuse("name", [] if named and name.upper() not in records.BUILT_IN else [name])
+    free = named and name.lower() not in map(str.lower, records.BUILT_IN)
+    _refuse("name", [] if free else [name])
     rows = _read(source, speaker_pattern)
     _refuse("source", [source] if rows.empty else [])
     labels = natsorted(set(rows["label"]))
