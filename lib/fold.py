@@ -164,7 +164,6 @@ class FoldTraining:
     fold: Fold
     folders: RunFolders
     epochs: int | None = None  # to train
-    untrained: State = ()  # what `Network.draw` returned
     epoch: int = 0
     seconds: float = 0.0
     history: list[Metrics] = dataclasses.field(default_factory=list)
@@ -203,9 +202,9 @@ class FoldTraining:
         whole = self.folders.model(self.fold.number).is_file()
         return self.read(self.folders.outcome(self.fold.number)) if whole else None
 
-    def begin(self, report: Report) -> State:
+    def begin(self, report: Report, untrained: State = ()) -> State:
         """Return the state of the last checkpoint, or the untrained one."""
-        number, state = self.fold.number, self.untrained
+        number, state = self.fold.number, untrained
         content = self.read(self.folders.checkpoint(number))
         if content and "0" in content:
             count = sum(map(str.isdigit, content))
@@ -356,7 +355,12 @@ def train_folds(
     own = owner[:count]  # copies judge nothing
     judging = [np.flatnonzero(np.isin(own, one.fold.validation)) for one in trainings]
     judged = [owner[rows] for rows in judging]
-    engine.assign([training.begin(report) for training in trainings])
+    states = []
+    for training in trainings:
+        seed, rows = training.plan.settings["seed"], data.x[training.fold.train]
+        untrained = network.draw(seed, training.fold.number, rows)
+        states.append(training.begin(report, untrained))
+    engine.assign(states)
     saved_at = time.monotonic()
     while still := [training for training in trainings if not training.ended()]:
         begun, clips = time.monotonic(), corpus

@@ -269,9 +269,6 @@ def _outcomes(
     differ = {"none": False, "waveform": len(seeds) > 1, "cepstrum": True}
     same = at_once and not differ[plan.settings["augmentation"]]
     together = same and keras.backend.backend() == "jax"
-    for training in trainings:
-        seed, rows = training.plan.settings["seed"], data.x[training.fold.train]
-        training.untrained = network.draw(seed, training.fold.number, rows)
     for some in [trainings] if together else [[training] for training in trainings]:
         yield from zip(some, train_folds(network, some, report), strict=True)
 
@@ -299,6 +296,4 @@ def _in_process(training: FoldTraining, threads: int, parent: int) -> dict[str, 
         if os.getppid() != parent:  # which was killed, so that its lock is gone
             raise SystemExit
 
-    seed, rows = training.plan.settings["seed"], training.data.x[training.fold.train]
-    training.untrained = _networks[run_id].draw(seed, training.fold.number, rows)
     return train_folds(_networks[run_id], [training], report)[0]
