@@ -1,6 +1,7 @@
 """What every notebook promises: its form, parameters, outputs, exercises and quiz."""
 
 import ast
+import inspect
 import re
 
 import nbformat
@@ -9,12 +10,11 @@ import pytest
 
 from lib import config
 from lib.files import REPOSITORY
+from lib.models import timnet
 from tools import render, student
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-EVERY_NOTEBOOK = pytest.mark.parametrize(
-    "path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS]
-)
+EVERY_NOTEBOOK = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def cells(path, kind):
@@ -36,14 +36,11 @@ def test_the_head_is_bootstrap_parameters_and_validation(path):
     assert "from_notebook(globals()" in validation.source
     first, *_ = parameters.source.split("\n# Further parameters")
     assert first.count("\n") < 8, "what a beginner may change is seen at once"
+    # Papermill drops a line with a second "=" or a union, and a parameter that the
+    # formatter has to fold; the comment is its help.
+    form = r"[a-z]\w*: (str|int|float|bool|list|dict) = [^=|]+  # [^=|]+"
     for line in parameters.source.splitlines():
-        if line.startswith("# Further parameters"):
-            continue
-        # Papermill drops a line with a second "=" or a union, and a parameter that
-        # the formatter has to fold; the comment is its help.
-        assert re.fullmatch(
-            r"[a-z]\w*: (str|int|float|bool|list|dict) = [^=|]+  # [^=|]+", line
-        ), line
+        assert re.fullmatch(form, line) or line.startswith("# Further parameters"), line
     given = defaults(path)
     assert list(papermill.inspect_notebook(str(path))) == list(given)
     config.validated(given)
@@ -80,6 +77,13 @@ def test_outputs_are_those_of_the_code_without_warnings_or_this_machine(path):
         roots = r"(?<![\w./<])/(home|Users|root|tmp|var|mnt|opt|usr|work|private)/"
         elsewhere = rf"{roots}|[A-Z]:\\\\?\w|pypi\.|files\.pythonhosted|/simple/"
         assert not re.search(elsewhere, text), re.search(elsewhere, text)
+
+
+def test_the_training_chapter_shows_the_network_as_it_is_built():
+    outputs = sum((cell.outputs for cell in cells(NOTEBOOKS[2], "code")), [])
+    shown = "".join(output.get("text", "") for output in outputs)
+    for part in (timnet.build_timnet, timnet.multi_scale, timnet.weighted_sum):
+        assert inspect.getsource(part) in shown, "run: make render NAMES=02"
 
 
 @EVERY_NOTEBOOK
