@@ -55,7 +55,8 @@ def test_a_whole_copy_gives_the_published_rows_and_folds(tmp_path, row):
     assert len({clip.text for clip in clips}) == sentences
     y = np.array([corpus.labels.index(clip.label) for clip in clips])
     assert (np.diff(y) >= 0).all(), "rows must be class-blocked"
-    read = types.SimpleNamespace(y=y, label_names=corpus.labels, about={"corpus": name})
+    known = {"label_names": corpus.labels, "about": {"corpus": name}}
+    read = types.SimpleNamespace(y=y, speaker=y, **known)
     rows = make_folds("paper", read, folds=folds, seed=46)[0].test
     assert rows[:5].tolist() == first_rows
     assert np.bincount(y[rows], minlength=len(counts)).tolist() == supports
