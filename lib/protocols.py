@@ -78,7 +78,7 @@ PARTS = ("train", "validation", "test")
 
 
 def protocol(title: str, folds, chosen_on: str, speakers_apart: bool | None = False):
-    """Enter a function that makes folds under its name; see `Protocol`."""
+    """Enter a function under its name; `folds` is a number, or `Protocol.own_folds`."""
 
     def enter(make):
         own = folds if callable(folds) else lambda *_: folds

@@ -80,9 +80,8 @@ def test_a_run_can_be_named_and_must_be_what_else_is_asked_for(workspace):
 def test_the_number_of_listed_folds_is_that_of_the_file(tmp_path, tiny):
     lines = "".join(f"{name},{name}\n" for name in np.unique(tiny.speaker))
     (tmp_path / "list.csv").write_text(f"speaker,fold\n{lines}")
-    given = {"model": "majority", "protocol": "listed", "folds": 0}
-    given["fold_file"] = str(tmp_path / "list.csv")
-    folders = small_run(tmp_path, tiny, **given)
+    given = {"protocol": "listed", "folds": 0, "fold_file": f"{tmp_path}/list.csv"}
+    folders = small_run(tmp_path, tiny, model="majority", **given)
     assert choose(tmp_path, corpus="TINY", **given)[0] == folders.run_id
 
 
