@@ -297,46 +297,36 @@ def test_an_epoch_is_that_of_keras_fit_and_the_ema_that_of_all_its_steps(network
     np.testing.assert_array_equal(network.state()[0], state[0])
 
 
-def test_what_trains_follows_the_schedule_and_has_its_copies(
+def test_what_trains_follows_schedule_seed_fold_and_epoch_and_has_its_copies(
     tmp_path, tiny, monkeypatch
 ):
     seen = []
 
     def watched(self, clips, labels, orders, rates, weights):
-        seen.append((clips, labels, orders[0], rates[0]))
+        seen.append((clips, labels, orders[0], rates[0], self.state()[0].tobytes()))
         return [(1.0, np.full((len(orders[0]), 3), 1 / 3))]
 
     monkeypatch.setattr(fold.Network, "train_epoch", watched)
     given = {"schedule": "exponential", "schedule_options": {"factor": 0.5}}
-    plan, params = small_plan(tmp_path, tiny, epochs=3, folds=2, **given)
-    plans = [plan._replace(copies=np.repeat(tiny.x[:, None] + 100, 2, axis=1))]
-    train.train(plans, tiny, params.folders, device=device.select("cpu"), verbose=0)
+    for place, seed in enumerate((1, 1, 2)):
+        folder = tmp_path / f"{place}"
+        plan, params = small_plan(folder, tiny, epochs=3, folds=2, seed=seed, **given)
+        plans = [plan._replace(copies=np.repeat(tiny.x[:, None] + 100, 2, axis=1))]
+        train.train(plans, tiny, params.folders, device=device.select("cpu"), verbose=0)
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
     assert tf.config.optimizer.get_experimental_options()["disable_meta_optimizer"]
-    assert [rate for *_, rate in seen] == pytest.approx([1e-3, 5e-4, 2.5e-4] * 2)
-    assert len({tuple(order) for *_, order, _ in seen}) == 6
-    for (clips, labels, order, _), number in zip(seen, (0, 0, 0, 1, 1, 1), strict=True):
-        rows = plan.folds[number].train
+    orders, drawn = [tuple(one[2]) for one in seen], [one[4] for one in seen]
+    assert orders[:6] == orders[6:12] and len(set(orders)) == 12
+    assert drawn[:6] == drawn[6:12] and len(set(drawn)) == 4  # one a seed and fold
+    assert [one[3] for one in seen] == pytest.approx([1e-3, 5e-4, 2.5e-4] * 6)
+    for place, (clips, labels, order, *_) in enumerate(seen[-6:]):
+        rows = plan.folds[place // 3].train
         trained = clips[np.sort(order)]
         np.testing.assert_array_equal(trained[: len(rows)], tiny.x[rows])
         np.testing.assert_array_equal(trained[len(rows) :: 2], tiny.x[rows] + 100)
         wanted = tiny.y[np.concatenate([rows, np.repeat(rows, 2)])]
         assert labels[np.sort(order)].argmax(axis=1).tolist() == wanted.tolist()
         assert labels.max() == pytest.approx(0.9 + 0.1 / 3)
-
-
-def test_weights_follow_seed_and_fold_and_random_numbers_the_epoch_too(network, tiny):
-    weights, drawn = [], []
-    for seed in (1, 2, 1):
-        plan, params = small_plan("", tiny, seed=seed)
-        for part in plan.folds[:2]:
-            weights.append(network[0].draw(seed, part.number, network[1])[0].tobytes())
-            folders = runs.RunFolders(params.folders, "RUN")
-            training = fold.FoldTraining(plan, tiny, part, folders)
-            for training.epoch in (0, 1):
-                drawn.append(training.next_epoch()[1].random())
-    assert len(set(weights)) == 4 and weights[:2] == weights[4:]
-    assert len(set(drawn)) == 8 and drawn[:4] == drawn[8:]
 
 
 FEW_STEPS = {"weight_average": 0.9, "protocol": "paper", "folds": 2, "batch_size": 8}
