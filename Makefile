@@ -161,9 +161,11 @@ lock: ## resolve requirements/*.in for every platform (needs uv)
 		mv $$list.new $$list; echo $$list; \
 	}; \
 	direct=requirements/direct.in; cuda='s/tensorflow-cpu==/tensorflow[and-cuda]==/'; \
+	jax='s/^jax==/jax[cuda12]==/'; \
 	linux=x86_64-manylinux_2_28; same="--constraint requirements/linux-cpu.txt"; \
 	resolve linux-cpu direct $$linux < $$direct; \
 	sed "$$cuda" $$direct | resolve linux-cuda direct $$linux; \
+	sed "$$jax" $$direct | resolve linux-cuda-jax direct $$linux $$same; \
 	resolve linux-arm64 direct aarch64-manylinux_2_28 < $$direct; \
 	resolve macos-arm64 direct aarch64-apple-darwin < $$direct; \
 	for name in tests site; do \

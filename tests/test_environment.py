@@ -14,11 +14,10 @@ from packaging.utils import canonicalize_name
 from lib.files import REPOSITORY
 
 REQUIREMENTS = REPOSITORY / "requirements"
-
-
 LISTS = {
     "linux-cpu": {"sys_platform": "linux", "platform_machine": "x86_64"},
     "linux-cuda": {"sys_platform": "linux", "platform_machine": "x86_64"},
+    "linux-cuda-jax": {"sys_platform": "linux", "platform_machine": "x86_64"},
     "linux-arm64": {"sys_platform": "linux", "platform_machine": "aarch64"},
     "macos-arm64": {"sys_platform": "darwin", "platform_machine": "arm64"},
 }
@@ -64,10 +63,10 @@ def test_a_list_has_the_direct_pins_and_goes_with_that_of_the_tests(name):
         assert len(found) == len(lines(REQUIREMENTS / file)), "not of this platform"
     # TensorBoard 2.19 imports pkg_resources, which setuptools 82 removed.
     assert int(listed["setuptools"].split(".")[0]) < 82
-    assert ("nvidia-cudnn-cu12" in listed) == (name == "linux-cuda")
+    assert ("nvidia-cudnn-cu12" in listed) == name.startswith("linux-cuda")
     assert ("tensorflow-metal" in listed) == (name == "macos-arm64")
     # The CUDA libraries of JAX and TensorFlow exclude each other.
-    assert not any(package.startswith("jax-cuda") for package in listed)
+    assert ("jax-cuda12-plugin" in listed) == (name == "linux-cuda-jax")
 
 
 def make(folder: Path, *arguments: str, **environment: str):
