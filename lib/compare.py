@@ -18,7 +18,7 @@ RECIPES = files.REPOSITORY / "notebooks" / "recipes"
 PLACE = ["corpus", "protocol"]
 ENDS = ("low", "high", "low_seeds", "high_seeds")
 SCORED = ["seeds", "uar", *(f"uar_{end}" for end in ENDS)]
-SCORED += ["parameters", "trainers", "clips"]
+SCORED += ["parameters", "label", "trainers", "clips"]
 PAIRED = ["matched", "difference", *ENDS, "reliable", "speakers"]
 COLUMNS = [*PLACE, "system", "reference", *SCORED, *PAIRED]
 COLUMNS += ["p", "smallest_p", "holm_p", "note"]
@@ -38,9 +38,9 @@ def systems(
     """Return a row for every system: its score over all seeds, and beside a reference.
 
     `by` is the column of the leaderboard that names systems, `reference` one of them;
-    without it, the baseline that scored best in a corpus and protocol. uar is the mean
-    over `seeds`, difference that over the `matched` ones, which both have; low_seeds
-    and high_seeds as `metrics.mean_score` has them. p is that of the sign-flip test
+    without it, the best baseline of a corpus and protocol that is not transductive.
+    uar is the mean over `seeds`, difference that over the `matched` ones, which both
+    have; low_seeds and high_seeds as `metrics.mean_score`. p is of the sign-flip test
     over speakers, and over random splits that of the corrected t test; holm_p corrects
     it for all rows of a corpus and protocol. trainers and clips are the numbers of
     speakers and of clips that train in a fold; note says what there is not, and why.
@@ -77,6 +77,7 @@ def _or_note(function: Callable[..., dict], *given: Any) -> dict[str, Any]:
 
 def _best_baseline(part: pd.DataFrame, by: str) -> str:
     fitted = part[[SYSTEMS[model].fit for model in part["model"]]]
+    fitted = fitted[~fitted["label"].str.contains("transductive")]
     return "" if fitted.empty else fitted.groupby(by)["uar"].mean().idxmax()
 
 
@@ -88,7 +89,7 @@ def _score(read: Callable, own: pd.DataFrame) -> dict[str, Any]:
     trainers = sorted({len(one["speakers"]) for one in trained})
     told["trainers"] = " to ".join(map(str, {trainers[0]: 1, trainers[-1]: 1}))
     told["clips"] = np.mean([one["n"] for one in trained])
-    return told | {"seeds": len(own), "parameters": own["parameters"].iloc[0]}
+    return told | {"seeds": len(own), **own[["parameters", "label"]].iloc[0]}
 
 
 def _pair(
@@ -104,16 +105,15 @@ def _pair(
     found = metrics.compare_predictions(ours, theirs)
     found |= {"matched": found.pop("seeds"), "difference": found["value"]}
     p, least = found["sign_flip_p"], found["smallest_p"]
-    if protocol in RANDOM:
-        scores = [pd.concat(map(metrics.per_fold, side)) for side in (ours, theirs)]
+    why = f"with {found['speakers']} speakers it cannot be below {least:.3f}"
+    scores = [pd.concat(map(metrics.per_fold, side)) for side in (ours, theirs)]
+    if not np.array_equal(*(table[["fold", "n"]] for table in scores)):
         p, least, why = np.nan, np.nan, "the folds differ"
-        if np.array_equal(*(table[["fold", "n"]] for table in scores)):
-            trained = [fold["train"]["n"] for fold in sum(folds, [])]
-            ratio = scores[0]["n"].mean() / np.mean(trained)
-            p = metrics.corrected_t(scores[0]["uar"] - scores[1]["uar"], ratio)
-            why = "one split, or no spread over splits"
-    else:
-        why = f"with {found['speakers']} speakers it cannot be below {least:.3f}"
+    elif protocol in RANDOM:
+        trained = [fold["train"]["n"] for fold in sum(folds, [])]
+        ratio = scores[0]["n"].mean() / np.mean(trained)
+        p = metrics.corrected_t(scores[0]["uar"] - scores[1]["uar"], ratio)
+        least, why = np.nan, "one split, or no spread over splits"
     note = f"no p: {why}" if np.isnan(p) else ""
     return found | {"p": p, "smallest_p": least, "note": note}
 

@@ -35,6 +35,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Augmentation = Literal["none", "waveform", "cepstrum"]
 Normalisation = Literal["none", "train", "clip", "speaker"]
 Validation = Literal["speakers", "none", "refit"]
+ClassWeights = Literal["none", "balanced"]
 Positive = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -51,12 +52,8 @@ class Study(pydantic.BaseModel):
     fold_file: str = Field("", description="CSV file of the folds, for 'listed'")
     validation: Validation = Field("speakers", description="clips to choose the epoch")
     seed: Seed = Field(46, description="seed of folds and weights")
-    normalisation: Normalisation = Field(
-        "none", description="normalisation of the coefficients"
-    )
-    class_weights: Literal["none", "balanced"] = Field(
-        "none", description="what a clip of a rare class counts in training"
-    )
+    normalisation: Normalisation = Field("none", description="how features are scaled")
+    class_weights: ClassWeights = Field("none", description="what rare clips count")
     augmentation: Augmentation = Field("none", description="altered training clips")
     augmentation_options: Options = Field({}, description="options of augmentation")
 

@@ -1,5 +1,6 @@
 """A study as a table, sentences and files that can be handed in."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from lib import compare, files, runs
 from lib.sweeps import Study
 
 CELL = ["corpus", "protocol", "system"]
+SPOILT = "transductive|synthetic|chosen on the test fold"
 
 
 def variants(study: Study) -> pd.DataFrame:
@@ -26,12 +28,12 @@ def variants(study: Study) -> pd.DataFrame:
     planned = plan.groupby(CELL, sort=False).size().rename("planned").reset_index()
     table = planned.merge(found, "left", CELL).sort_values(CELL[:2], kind="stable")
     table[["seeds", "matched"]] = table[["seeds", "matched"]].fillna(0).astype(int)
-    return table.fillna({"note": "no run is done"}).reset_index(drop=True)
+    return table.fillna({"note": "no run is done", "label": ""})
 
 
 def sentence(row: Mapping[str, Any]) -> str:
     """Return in words what a row of `variants` shows, and what it cannot show."""
-    name = f"{row['system']} ({row['corpus']}, {row['protocol']})"
+    name = f"{row['system']} ({row['corpus']}, {_protocol(row)})"
     if pd.isna(row["uar"]):
         return f"{name}: {row['note']}."
     seeds = f"{row['seeds']} of {row['planned']} seeds"
@@ -40,24 +42,29 @@ def sentence(row: Mapping[str, Any]) -> str:
         return f"{told}; the reference."
     if pd.isna(row["difference"]):
         return f"{told}; {row['note']}."
-    end, over = "", f"{row['speakers']:.0f} speakers, one seed"
+    known = f"{row['speakers']:.0f}" if row["speakers"] else "unknown"
+    end, over = "", f"{known} speakers, one seed"
     if row["matched"] > 1:
         end, over = "_seeds", f"speakers and {row['matched']} seeds that both have"
     told += f"; {_span(row, 'difference', '', end, '+')} points against "
     told += f"{row['reference']}, over {over}. "
     low, high = 100 * row[f"low{end}"], 100 * row[f"high{end}"]
-    if low > 0:
-        told += f"A gain of less than {low:.1f} points is ruled out"
-    elif high < 0:
-        told += f"A loss of less than {-high:.1f} points is ruled out"
+    if low > 0 or high < 0:
+        kind, size = ("gain", low) if low > 0 else ("loss", -high)
+        told += f"A {kind} of less than {size:.1f} points lies outside the interval"
     else:
         told += f"A loss of more than {-low:.1f} points is ruled out, and a gain of "
         told += f"more than {high:.1f}; which is better is not shown"
         told += ", and the interval is too wide to be of use" * (high - low > 50)
-    hint = "" if row["reliable"] else " (an indication only: too few speakers)"
+    hint = "" if row["reliable"] else " (an indication only: few or unknown speakers)"
     test = "corrected t" if row["protocol"] in compare.RANDOM else "sign-flip"
     p = row["note"] or f"p = {row['holm_p']:.3f} ({test} test, corrected by Holm)"
-    return f"{told}{hint}; {p}."
+    return f"{told}{hint}; {p}.".replace("p = 0.000", "p < 0.001")
+
+
+def _protocol(row: Mapping[str, Any]) -> str:
+    """Return the protocol with what spoils a score of this row."""
+    return ", ".join([row["protocol"], *re.findall(SPOILT, row["label"])])
 
 
 def _span(row, value: str, start: str, end: str = "", sign: str = "") -> str:
@@ -84,8 +91,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     }
     if "epoch_seconds" in table:  # from the logs, where a notebook has read them
         columns["s per epoch"] = table["epoch_seconds"].map("{:.2f}".format, "ignore")
-    found = table[CELL].rename(columns={"system": "variant"}).assign(**columns)
-    return found.astype(object).fillna("").replace("", "–")
+    found = table[CELL].assign(protocol=[*map(_protocol, rows)], **columns)
+    found = found.rename(columns={"system": "variant"}).astype(object).fillna("")
+    return found.replace({"": "–", "0.000": "< 0.001"})
 
 
 def write(folder: Path, table: pd.DataFrame, title: str) -> None:
@@ -98,7 +106,7 @@ def write(folder: Path, table: pd.DataFrame, title: str) -> None:
     files.write_text(folder / "variants.md", "\n\n".join([f"# {title}", *parts]) + "\n")
     layout = "l" * len(CELL) + "r" * (len(text.columns) - len(CELL))
     latex = text.to_latex(index=False, escape=True, column_format=layout)
-    for sign, command in {"−": "$-$", "–": "--"}.items():
+    for sign, command in {"−": "$-$", "–": "--", "<": "$<$"}.items():
         latex = latex.replace(sign, command)
     files.write_text(folder / "variants.tex", f"% needs the package booktabs\n{latex}")
     files.write_text(folder / "variants.csv", table.to_csv(index=False))

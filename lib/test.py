@@ -184,9 +184,8 @@ def retest(
             model = official.load_weights(weights[fold - 1], x.shape[-2:], len(columns))
         else:
             model = load_fold(folders, fold, document)
-        probabilities, embedding = models.predict_utterances(
-            partial(models.predict, model), x
-        )
+        predict = partial(models.predict, model)
+        probabilities, embedding = models.predict_utterances(predict, x)
         part = part.assign(y_pred=probabilities.argmax(axis=1))
         part[columns] = probabilities
         tables.append(part)
@@ -229,9 +228,8 @@ def official_run(
         bar = tqdm(weights, "folds", unit="fold", disable=params.verbose != 1)
         for fold, file in zip(folds, bar, strict=True):
             model = official.load_weights(file, shape, classes)
-            p, z = models.predict_utterances(
-                partial(models.predict, model), data.x[fold.test]
-            )
+            predict = partial(models.predict, model)
+            p, z = models.predict_utterances(predict, data.x[fold.test])
             outcomes.append({"rows": fold.test, "probabilities": p, "embeddings": z})
         numbers = [fold.number for fold in folds]
         document |= train.write_outcomes(folders, data, numbers, outcomes)

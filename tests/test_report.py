@@ -57,7 +57,7 @@ def test_a_study_that_is_half_done_shows_what_is_there(study):
     told = [report.sentence(row) for row in table.reset_index().to_dict("records")]
     assert told[0].endswith("2 of 2 seeds; the reference.")
     assert "1 of 2 seeds" in told[1] and "6 speakers, one seed" in told[1]
-    assert "too few speakers" in told[1] and "sign-flip" in told[1]
+    assert "few or unknown speakers" in told[1] and "sign-flip" in told[1]
     assert told[2] == "never run (EMODB, speaker): no run is done."
 
 
@@ -65,8 +65,8 @@ def test_a_study_that_is_half_done_shows_what_is_there(study):
     ("low", "high", "said"),
     [
         (-0.02, 0.05, "A loss of more than 2.0 points is ruled out, and a gain of"),
-        (0.02, 0.05, "A gain of less than 2.0 points is ruled out"),
-        (-0.05, -0.02, "A loss of less than 2.0 points is ruled out"),
+        (0.02, 0.05, "A gain of less than 2.0 points lies outside"),
+        (-0.05, -0.02, "A loss of less than 2.0 points lies outside"),
         (-0.40, 0.30, "not shown, and the interval is too wide to be of use"),
     ],
 )
@@ -74,7 +74,12 @@ def test_a_sentence_says_what_the_intervals_rule_out(low, high, said):
     row = dict.fromkeys(compare.COLUMNS, 0.1) | {"note": "", "matched": 3, "planned": 3}
     row |= {"seeds": 3, "low": 0.01, "high": 0.02, "low_seeds": low, "high_seeds": high}
     row |= {"system": "new", "reference": "old", "corpus": "C", "protocol": "speaker"}
+    row |= {"label": "unseen speakers; transductive; synthetic speech"}
     assert said in report.sentence(row)
+    assert report.sentence(row).startswith("new (C, speaker, transductive, synthetic)")
+    assert "p = 0.100 (sign" in report.sentence(row)
+    assert "p < 0.001 (sign" in report.sentence(row | {"holm_p": 0.0001})
+    assert "over unknown sp" in report.sentence(row | {"matched": 1, "speakers": 0})
     assert "no p: why" in report.sentence(row | {"note": "no p: why", "holm_p": np.nan})
 
 

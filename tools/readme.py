@@ -66,16 +66,16 @@ def systems_table() -> str:
 
 def reference_table() -> str:
     """Return the UAR of the committed runs as a Markdown table, in per cent."""
-    board = runs.leaderboard(runs.load_runs(REFERENCE))
-    table = compare.systems(REFERENCE, board)
+    table = compare.systems(REFERENCE, runs.leaderboard(runs.load_runs(REFERENCE)))
+    marked = table["label"].str.contains("transductive")
+    table["system"] += marked.map({True: " (transductive)", False: ""})
     low, mean, high = (100 * table[name] for name in ("uar_low", "uar", "uar_high"))
     spans = zip(mean, low, high, table["seeds"], strict=True)
     table["score"] = ["{:.1f} [{:.1f}, {:.1f}], {}".format(*span) for span in spans]
     index = ["corpus", "system"]
     wide = table.pivot(index=index, columns="protocol", values="score").fillna("–")
-    names = [name for name in board["protocol"].unique() if name in wide]
-    heads = (*index, *(f"`{name}`" for name in names))
-    return _table(heads, wide[names].reset_index().to_numpy().tolist())
+    wide = wide[table["protocol"].unique()].rename(columns="`{}`".format)
+    return _table((*index, *wide), wide.reset_index().to_numpy().tolist())
 
 
 def chapters_table() -> str:

@@ -20,9 +20,8 @@ def build_cnn(
     for number in range(1, blocks + 1):
         if number > 1:
             signal = layers.MaxPooling1D(2, padding="same")(signal)
-        signal = layers.Conv1D(
-            filters, kernel_size, padding="same", use_bias=False, name=f"conv_{number}"
-        )(signal)
+        options = {"padding": "same", "use_bias": False, "name": f"conv_{number}"}
+        signal = layers.Conv1D(filters, kernel_size, **options)(signal)
         signal = layers.BatchNormalization(name=f"normalisation_{number}")(signal)
         signal = layers.ReLU()(signal)
     return classified(clip, signal, num_classes, dropout, "cnn")
