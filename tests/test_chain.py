@@ -97,7 +97,6 @@ def test_the_chapter_of_ablations_writes_the_report_of_a_study(tmp_path):
 
 
 def test_a_damaged_corpus_is_refused_unless_told(tmp_path):
-    """One cut and one empty file among the user's own recordings."""
     datasets, source = tmp_path / "Datasets", tmp_path / "mine"
     rng = np.random.default_rng(0)
     for label in ("calm", "cross"):
@@ -113,6 +112,6 @@ def test_a_damaged_corpus_is_refused_unless_told(tmp_path):
     said = "(?s)ValueError.*cross/2.wav.*calm/1.wav.*ignore_problems"
     with pytest.raises(PapermillExecutionError, match=said):
         execute("01_preprocess", tmp_path, **given)
-    chosen = {"model": "majority", "protocol": "stratified", "folds": 3}
+    chosen = {"model": "majority", "protocol": "repeated_holdout", "folds": 3}
     said = execute("02_train", tmp_path, ignore_problems=True, **chosen, **given)
     assert "8 found, 6 used, 2 left out" in said and "calm/1.wav" in said

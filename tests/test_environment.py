@@ -82,7 +82,6 @@ def make(folder: Path, *arguments: str, **environment: str):
 
 @pytest.fixture
 def clone(tmp_path):
-    """Return a folder with the Makefile and the lists, and nothing installed."""
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     shutil.copytree(REQUIREMENTS, tmp_path / "requirements")
     return tmp_path

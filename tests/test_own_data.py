@@ -266,3 +266,6 @@ def test_joined_corpora_test_what_the_others_teach(tmp_path):
         assert len(fold.train) == len(fold.test) == 4
         assert all(f"/{name}/" in file for file in rows.file[fold.test])
         assert set(rows.speaker[fold.test]) == {f"{name} s1", f"{name} s2"}
+    corpora.register("NAMELESS", tmp_path / "audio" / "THE_OTHER", tmp_path)
+    with pytest.raises(ValueError, match="without a speaker, whom others have"):
+        corpora.join("HALF", ["ONE", "NAMELESS"], tmp_path)

@@ -106,10 +106,10 @@ def join(
         rows = [[getattr(clip, column) for column in COLUMNS] for clip in clips]
         table = pd.DataFrame(rows, columns=COLUMNS)
         for column in ("speaker", "text"):
-            table[column] = f"{one.name} " + table[column]
+            table[column] = [part and f"{one.name} {part}" for part in table[column]]
         table["file"] = [os.path.relpath(clip.path, datasets) for clip in clips]
         tables.append(table)
-        folds += [f"{speaker},{one.name}\n" for speaker in table["speaker"].unique()]
+        folds += [f"{who},{one.name}\n" for who in table["speaker"].unique() if who]
     shared = set.intersection(*(set(table["label"]) for table in tables))
     _refuse("not_shared", sorted(set(labels) - shared))
     rows = pd.concat(tables)
