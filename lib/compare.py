@@ -40,10 +40,10 @@ def systems(
     `by` is the column of the leaderboard that names systems, `reference` one of them;
     without it, the best baseline of a corpus and protocol that is not transductive.
     uar is the mean over `seeds`, difference that over the `matched` ones, which both
-    have; low_seeds and high_seeds as `metrics.mean_score`. p is of the sign-flip test
-    over speakers, and over random splits that of the corrected t test; holm_p corrects
-    it for all rows of a corpus and protocol. trainers and clips are the numbers of
-    speakers and of clips that train in a fold; note says what there is not, and why.
+    have; low_seeds and high_seeds are those of `metrics.mean_score`. p is that of the
+    sign-flip test over speakers, for random splits of the corrected t test; holm_p
+    corrects it for all rows of a corpus and protocol. trainers and clips are how many
+    speakers and clips train in a fold; note says what there is not, and why.
     """
 
     @functools.cache

@@ -53,7 +53,7 @@ class Study(pydantic.BaseModel):
     validation: Validation = Field("speakers", description="clips to choose the epoch")
     seed: Seed = Field(46, description="seed of folds and weights")
     normalisation: Normalisation = Field("none", description="how features are scaled")
-    class_weights: ClassWeights = Field("none", description="what rare clips count")
+    class_weights: ClassWeights = Field("none", description="weight of rare classes")
     augmentation: Augmentation = Field("none", description="altered training clips")
     augmentation_options: Options = Field({}, description="options of augmentation")
 

@@ -186,9 +186,8 @@ def stratified(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
 
 def own_speaker_folds(corpus: str, speakers: int) -> int:
     """Return how many folds `speaker` has if the user does not say."""
-    fixed = {"IEMOCAP": 5, "DEMO": 4}  # sessions; a class is watching while it trains
     usual = speakers if speakers <= 10 else max(3, round(speakers / 4))
-    return fixed.get(corpus, usual)
+    return {"IEMOCAP": 5, "DEMO": 4}.get(corpus, usual)  # sessions; a class is watching
 
 
 @protocol("unseen speakers", own_speaker_folds, "validation", speakers_apart=True)

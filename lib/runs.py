@@ -356,6 +356,7 @@ def _system_names(board: pd.DataFrame) -> pd.Series:
     table = table.where(differs)
     table.insert(0, "kind", once["kind"].where(once["kind"] != "trained"))
     table.insert(0, "model", once["model"])
+    table["mark"] = once["label"].str.extract("(transductive)", expand=False)
     names = table.apply(lambda row: ", ".join(row.dropna()), axis=1)
     return board["configuration"].map(names)
 

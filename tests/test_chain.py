@@ -115,3 +115,4 @@ def test_a_damaged_corpus_is_refused_unless_told(tmp_path):
     chosen = {"model": "majority", "protocol": "repeated_holdout", "folds": 3}
     said = execute("02_train", tmp_path, ignore_problems=True, **chosen, **given)
     assert "8 found, 6 used, 2 left out" in said and "calm/1.wav" in said
+    assert "All checks hold." in execute("03_test", tmp_path, **given)

@@ -117,9 +117,8 @@ def test_every_protocol_splits_an_ordinary_corpus_and_the_seed_decides(protocol)
 
 
 def test_up_to_ten_speakers_test_alone_and_ravdess_in_six_groups_of_both_sexes():
-    for corpus, folds in (("", 10), ("DEMO", 4)):
-        rows = rows_of((120, 120), speakers=10, corpus=corpus)
-        assert len(make_folds("speaker", rows)) == folds
+    assert len(make_folds("speaker", rows_of((120, 120), speakers=10))) == 10
+    assert len(make_folds("speaker", rows_of((120, 120), 10, corpus="DEMO"))) == 4
     rows = rows_of((240,) * 6, speakers=24)
     made = make_folds("speaker", rows, seed=46)
     assert len(made) == 6

@@ -29,8 +29,8 @@ def study(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(STUDY)
     made = sweeps.Study("mine", Workspace(tmp_path))
     frames = {
-        "a0": (answers(12, 1), {"seed": 0}),
-        "a1": (answers(10, 2), {"seed": 1}),
+        "a0": (answers(12, 1), {"seed": 0, "synthetic": True}),
+        "a1": (answers(10, 2), {"seed": 1, "synthetic": True}),
         "b0": (answers(20, 3), {"seed": 0, "epochs": 9}),
     }
     board(tmp_path / "Results", frames)
@@ -84,7 +84,7 @@ def test_a_sentence_says_what_the_intervals_rule_out(low, high, said):
 
 
 def test_the_files_hold_the_table_and_latex_is_escaped(study, tmp_path):
-    table = report.variants(study[0]).assign(epoch_seconds=[1.5, 2, np.nan])
+    table = report.variants(study[0]).assign(epoch_seconds=[1.5, 2, np.nan], holm_p=0)
     folder = tmp_path / "report"
     report.write(folder, table, "A study")
     read = pd.read_csv(folder / "variants.csv"), pd.read_excel(folder / "variants.xlsx")
@@ -97,6 +97,7 @@ def test_the_files_hold_the_table_and_latex_is_escaped(study, tmp_path):
     begins, ends = (re.findall(rf"\\{tag}{{(\w+)}}", latex) for tag in ("begin", "end"))
     assert begins == ends == ["tabular"]
     assert r"$-$ 50 \% of a\_b \& c|d" in latex and latex.isascii()
+    assert " speaker, synthetic & whole" in latex and "$<$ 0.001 &" in latex
     assert {*report.readable(table.assign(parameters=0))["parameters"]} == {"–"}
     layout = re.search(r"\\begin{tabular}{(\w+)}", latex)[1]
     rows = [line for line in latex.splitlines() if line.endswith(r"\\")]

@@ -197,13 +197,13 @@ def test_a_name_says_only_what_differs(tmp_path):
     write_run(tmp_path, "one")
     assert names() == {"one": "timnet, seed 46"}
     write_run(tmp_path, "two", model_options={"dilations": 3}, epochs=4)
-    write_run(tmp_path, "other", corpus="SAVEE", epochs=7, folds=5)
+    write_run(tmp_path, "other", corpus="SAVEE", folds=5, normalisation="speaker")
     write_run(tmp_path, "official", kind="official weights", epochs=None)
     one = "timnet, epochs 500, dilations 8"
     assert names() == {
         "one": f"{one}, seed 46",
         "two": "timnet, epochs 4, dilations 3, seed 46",
-        "other": "timnet, seed 46",
+        "other": "timnet, transductive, seed 46",
         "official": "timnet, official weights, seed 46",
     }
     # Folds are named where they differ under one protocol.

@@ -67,8 +67,6 @@ def systems_table() -> str:
 def reference_table() -> str:
     """Return the UAR of the committed runs as a Markdown table, in per cent."""
     table = compare.systems(REFERENCE, runs.leaderboard(runs.load_runs(REFERENCE)))
-    marked = table["label"].str.contains("transductive")
-    table["system"] += marked.map({True: " (transductive)", False: ""})
     low, mean, high = (100 * table[name] for name in ("uar_low", "uar", "uar_high"))
     spans = zip(mean, low, high, table["seeds"], strict=True)
     table["score"] = ["{:.1f} [{:.1f}, {:.1f}], {}".format(*span) for span in spans]
