@@ -27,7 +27,7 @@ Features = Literal[
 Loss = Literal["cross_entropy", "focal", "margin"]
 Model = Literal[*SYSTEMS]
 Protocol = Literal["", *PROTOCOLS]
-Schedule = Literal["constant", "step", "exponential", "plateau", "cosine"]
+Schedule = Literal["constant", "step", "plateau", "cosine"]
 Options = dict[str, Any]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Number = Annotated[int, Field(ge=0, le=100_000)]
@@ -264,9 +264,6 @@ def digest(value: Any, length: int = 8) -> str:
 
 
 def make_run_id(settings: Mapping[str, Any]) -> str:
-    """Return `<corpus>-<model>-<protocol>-s<seed>-<8 hex digits>`.
-
-    The same settings, resolved and as JSON values, have the same id.
-    """
+    """Return `<corpus>-<model>-<protocol>-s<seed>-<8 hex digits>` of settings."""
     head = "{corpus}-{model}-{protocol}-s{seed}".format(**settings)
     return f"{head}-{digest(dict(settings))}"

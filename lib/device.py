@@ -62,13 +62,10 @@ def select(wanted: str = "auto", *, threads: int = 0) -> Device:
 
 
 def self_check() -> float:
-    """Return how far a step on the GPU is from the CPU's, by the largest value.
-
-    The network has a dense layer with a fused ReLU, which Metal got wrong, and a TAB.
-    """
+    """Return how far a step on the GPU is from the CPU's, by the largest value."""
     from lib import models
 
-    found = []
+    found = []  # of a TAB and a dense layer with a fused ReLU, which Metal got wrong
     for place in ("cpu:0", "gpu:0"):
         rng = np.random.default_rng(0)
         clips = rng.normal(size=(16, 32, 13)).astype(np.float32)

@@ -389,7 +389,7 @@ def obtain(params: config.Parameters) -> tuple[Corpus, files.FeatureSet]:
     elif options:
         raise ValueError(f"features '{OFFICIAL}' have no feature_options")
     audio, target = datasets / corpus.name, folder / f"{corpus.name}-{name}.npz"
-    if corpus.synthetic and name != OFFICIAL:
+    if corpus.name == "DEMO" and name != OFFICIAL:
         if not files.unchanged(audio / corpora.demo.MANIFEST, **corpora.demo.FACTS):
             corpora.demo.generate(audio, verbose=params.verbose)
     if name == OFFICIAL or not audio.is_dir() and target.is_file():

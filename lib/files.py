@@ -41,10 +41,7 @@ class Workspace:
 
 
 def located(path: Path | str) -> Path:
-    """Return an absolute path; a relative one is seen from here, then from the root.
-
-    Notebooks run in `notebooks/`, but folders are named as seen from the repository.
-    """
+    """Return an absolute path; a relative one is of here, else of the repository."""
     path = Path(path).expanduser()
     if not path.exists() and (REPOSITORY / path).exists():
         path = REPOSITORY / path
@@ -53,10 +50,7 @@ def located(path: Path | str) -> Path:
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target` that becomes it only if the block succeeds.
-
-    A cut at any moment leaves the old file or the new one, never half of one.
-    """
+    """Yield a path that becomes `target` if the block succeeds, never by halves."""
     temporary = target.parent / f".partial-{uuid.uuid4().hex}-{target.name}"
     try:
         with advised(target):
@@ -105,10 +99,8 @@ def unchanged(manifest: Path, **facts: object) -> bool:
 
 
 def write_npz(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays to an uncompressed `.npz` atomically, without pickles.
-
-    NumPy's own `savez` cannot name an array "file", which the feature files do.
-    """
+    """Write named arrays to an uncompressed `.npz` atomically, without pickles."""
+    # NumPy's own `savez` cannot name an array "file", which the feature files do.
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

@@ -1,8 +1,7 @@
 """What training minimises, where Keras lacks it, and how the learning rate changes.
 
 A loss is a function of soft labels and probabilities, (batch, classes), to (batch,). A
-schedule is one of the epoch and the metrics of the epochs before it to the share of the
-learning rate: training that was cut off goes on with the rate it would have had.
+schedule is one of the epoch and the metrics before it to a share of the learning rate.
 """
 
 import math
@@ -80,15 +79,9 @@ def constant() -> Callable:
 def step(
     factor: Factor = 0.8607079764250578, start: Epochs = 61, every: Epochs = 20
 ) -> Callable:
-    """Multiply by a factor at epoch `start` and `every` so often."""
+    """Multiply by a factor at epoch `start` and `every` so often (2, 1: each time)."""
     # Light-SERNet's: exp(-0.15) at its epochs 60, 80, ..., which it counts from 0.
     return lambda epoch, history: factor ** max(0, 1 + (epoch - start) // every)
-
-
-@checked
-def exponential(factor: Factor = 0.9) -> Callable:
-    """Multiply by a factor after every epoch."""
-    return lambda epoch, history: factor ** (epoch - 1)
 
 
 @checked
@@ -120,16 +113,12 @@ def cosine(epochs: Epochs = 100, warm_up: Epochs = 5, floor: Factor = 0.01) -> C
     if warm_up >= epochs:
         fault = f"warm_up is {warm_up}, but the schedule has {epochs} epochs"
         raise ValueError(f"schedule_options: {fault}; give a smaller warm_up")
-
-    def share(epoch: int, history: object) -> float:
-        passed = min((epoch - warm_up) / (epochs - warm_up), 1.0)
-        wave = floor + (1 - floor) * (1 + math.cos(math.pi * passed)) / 2
-        return epoch / warm_up if epoch <= warm_up else wave
-
-    return share
+    rise, steps = {"warmup_target": 1.0, "warmup_steps": warm_up}, epochs - warm_up
+    rate = keras.optimizers.schedules.CosineDecay(0.0, steps, floor, **rise)
+    return lambda epoch, history: float(rate(epoch))
 
 
-_MADE = (constant, step, exponential, plateau, cosine)
+_MADE = (constant, step, plateau, cosine)
 SCHEDULES = {made.__name__: made for made in _MADE}
 
 

@@ -80,10 +80,8 @@ def _by_cluster(seeds: Sequence[pd.DataFrame]) -> tuple[np.ndarray, str]:
 def _estimate(sides: Sequence[np.ndarray], unit: str, metric: str) -> dict[str, Any]:
     """Return a mean over seeds with intervals, of one side or of first minus second.
 
-    The jackknife-t interval (Efron and Tibshirani, An Introduction to the Bootstrap,
-    1993, chapter 11): the pooled score without each cluster in turn, as the clips of
-    one speaker may lack a class. In simulated corpora it covers what it says, also with
-    six speakers and for differences, where percentiles of a bootstrap do not.
+    The jackknife-t interval (Efron and Tibshirani, 1993, chapter 11): in simulations it
+    covers what it says, also of six speakers, where bootstrap percentiles do not.
     """
     values = []
     for counts in sides:

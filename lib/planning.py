@@ -42,10 +42,7 @@ def make_plan(params: config.Parameters, data: FeatureSet, corpus: Any = None) -
 def make_settings(
     params: config.Parameters, data: FeatureSet, folds: Sequence[Fold]
 ) -> dict[str, Any]:
-    """Return the settings that decide the result of a run; `make_plan` has the errors.
-
-    Of runs that differ in the seed alone, only what `drawn` returns is different.
-    """
+    """Return the settings that decide a run; its seed only what `drawn` returns."""
     system = SYSTEMS[params.model]
     require_use(params, data)
     own = models.options(params.model)

@@ -99,9 +99,9 @@ def make_folds(
 ) -> list[Fold]:
     """Return the folds of a protocol in order; 0 `folds` is its own number of them.
 
-    Except under `holdout`, `repeated_holdout` and `listed`, every row tests exactly
-    once. With `validation` "none" the rows that would validate train. ValueError if the
-    rows cannot be split so, or if nothing could be learnt.
+    Every row tests once, except under `holdout`, `repeated_holdout` and `listed` (once
+    at most). With `validation` "none" the rows that would validate train. ValueError if
+    the rows cannot be split so, or if nothing could be learnt.
     """
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol '{name}'; one of {list(PROTOCOLS)}")
@@ -278,23 +278,32 @@ def listed(data: FeatureSet, folds: int, seed: int, fold_file: str) -> Iterator[
     none for validation, the first speakers of the next fold's test validate.
     """
     try:
-        table = pd.read_csv(located(fold_file), dtype=str, keep_default_na=False)
+        lines = pd.read_csv(located(fold_file), dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         fault = f"fold_file {fold_file} cannot be read ({error}); give a CSV in UTF-8"
         raise ValueError(fault) from error
-    by = "speaker" if "speaker" in table else "file"
-    if not {by, "fold"} <= set(table) <= {by, "fold", "part"} or table.empty:
+    by = "speaker" if "speaker" in lines else "file"
+    if not {by, "fold"} <= set(lines) <= {by, "fold", "part"} or lines.empty:
         wanted = "it needs file or speaker, and fold, and may have part"
-        raise ValueError(f"{fold_file}: {len(table)} rows of {[*table]}; {wanted}")
-    table, member = table.assign(part=table.get("part", "test")), data.speaker
+        raise ValueError(f"{fold_file}: {len(lines)} rows of {[*lines]}; {wanted}")
+    table, member = lines.assign(part=lines.get("part", "test")), data.speaker
     if by == "file":
         rows = _rows_of(table[by], data.file, fold_file)
         table, member = table.assign(file=rows), np.arange(len(data.y))
     names = sorted(table["fold"].unique(), key=lambda name: (len(name), name))
-    if unknown := set(table["part"]) - set(PARTS):
-        raise ValueError(f"{fold_file}: part is {sorted(unknown)}; one of {PARTS}")
-    if unknown := set(table[by]) - set(member):
-        raise ValueError(f"{fold_file}: no clips of speakers {sorted(unknown)}")
+    tests = table["part"] == "test"
+    faults = {
+        f"part is none of {PARTS}": ~table["part"].isin(PARTS),
+        f"the corpus has no such {by}": ~table[by].isin(member),
+        "fold is empty": table["fold"].str.strip() == "",
+        "nothing tests in this fold": ~table["fold"].isin(table["fold"][tests]),
+        f"this fold names the {by} twice": table.duplicated([by, "fold"]),
+        "it tests in another fold too": tests & table.duplicated([by, "part"]),
+    }
+    for fault, found in faults.items():
+        if found.any():
+            line = ",".join(lines[found].iloc[0])
+            raise ValueError(f"{fold_file}, line {line!r} ({found.sum()} so): {fault}")
     if folds not in (0, len(names)):
         raise ValueError(f"{fold_file} has {len(names)} folds; leave `folds` out")
     named, made = np.isin(member, table[by]), []

@@ -53,8 +53,8 @@ def sentence(row: Mapping[str, Any]) -> str:
         kind, size = ("gain", low) if low > 0 else ("loss", -high)
         told += f"A {kind} of less than {size:.1f} points lies outside the interval"
     else:
-        told += f"A loss of more than {-low:.1f} points is ruled out, and a gain of "
-        told += f"more than {high:.1f}; which is better is not shown"
+        told += f"A loss of more than {-low:z.1f} points is ruled out, and a gain of "
+        told += f"more than {high:z.1f}; which is better is not shown"
         told += ", and the interval is too wide to be of use" * (high - low > 50)
     hint = "" if row["reliable"] else " (an indication only: few or unknown speakers)"
     test = "corrected t" if row["protocol"] in compare.RANDOM else "sign-flip"
@@ -108,7 +108,9 @@ def write(folder: Path, table: pd.DataFrame, title: str) -> None:
     latex = text.to_latex(index=False, escape=True, column_format=layout)
     for sign, command in {"−": "$-$", "–": "--", "<": "$<$"}.items():
         latex = latex.replace(sign, command)
-    files.write_text(folder / "variants.tex", f"% needs the package booktabs\n{latex}")
+    latex = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{latex}}}\n"
+    told = "% needs the packages booktabs and graphicx; it suits a page in landscape\n"
+    files.write_text(folder / "variants.tex", told + latex)
     files.write_text(folder / "variants.csv", table.to_csv(index=False))
     with files.atomic_path(folder / "variants.xlsx") as target:
         table.to_excel(target, index=False)

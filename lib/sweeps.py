@@ -37,15 +37,29 @@ MEASURED, START = 200, 20.0  # seconds
 
 Values = dict[str, Any]
 Several = Field(min_length=1)
+# What `base` and variants may set: the rest of what decides a run, and how it runs.
+FREE = config.DECIDE_A_RUN - {"corpus", "protocol", "seed"}
+FREE |= {"device", "fold_parallel", "ignore_problems", "verbose"}
+
+
+def _free(values: Values) -> Values:
+    """Refuse a parameter that the study says elsewhere, or that is the command's."""
+    if taken := sorted(config.Parameters.model_fields.keys() & values.keys() - FREE):
+        fault = f"a variant may not set {', '.join(taken)}"
+        raise ValueError(f"{fault}; use the fields corpora, protocols and seeds")
+    return values
+
+
+Changes = Annotated[Values, pydantic.AfterValidator(_free)]
 
 
 class Sweep(pydantic.BaseModel, extra="forbid"):
     """What a study file says: every variant on every corpus, protocol and seed."""
 
     title: str
-    base: Values  # parameters of 02_train; "recipe" names the file to begin with
+    base: Changes  # parameters of 02_train; "recipe" names the file to begin with
     reference: str  # the variant that the others are compared with
-    variants: Annotated[dict[str, Values], Several]  # changes of the base
+    variants: Annotated[dict[str, Changes], Several]  # changes of the base
     corpora: Annotated[list[str], Several]
     protocols: Annotated[list[str], Several]
     seeds: Annotated[list[NonNegativeInt], Several]

@@ -84,9 +84,8 @@ def test_the_intervals_cover_the_truth_in_new_corpora(speakers):
             of_one[metric] = metrics.mean_score(usual, metric), "_seeds", 0.6
         for name, (one, end, truth) in of_one.items():
             low, high = one[f"low{end}"], one[f"high{end}"]
-            found.append(
-                (name, low <= truth <= high, one["value"], one["high"] - one["low"])
-            )
+            width = one["high"] - one["low"]
+            found.append((name, low <= truth <= high, one["value"], width))
     table = pd.DataFrame(found, columns=["name", "covered", "value", "width"])
     groups = table.groupby("name")
     assert (groups["covered"].mean() - 0.95).abs().max() < 0.045  # of 200
@@ -100,23 +99,15 @@ def test_intervals_of_equal_speakers_are_those_of_student_and_welch():
     # With as many clips of each class the pooled UAR is the mean of the speakers'. The
     # variances of speakers and of seeds add up as those of Welch's two samples.
     usual, better = corpus_of(np.random.default_rng(0), 7)
-    uars = [
-        np.array(
-            [
-                [
-                    sk.balanced_accuracy_score(part["y_true"], part["y_pred"])
-                    for _, part in table.groupby("speaker")
-                ]
-                for table in side
-            ]
-        )
-        for side in (usual, better)
-    ]
+
+    def of_speakers(table):
+        parts = [part for _, part in table.groupby("speaker")]
+        return [sk.balanced_accuracy_score(p["y_true"], p["y_pred"]) for p in parts]
+
+    uars = [np.array([*map(of_speakers, side)]) for side in (usual, better)]
     difference = metrics.compare_predictions(better, usual)
-    for values, found in (
-        (uars[0], metrics.mean_score(usual)),
-        (uars[1] - uars[0], difference),
-    ):
+    pairs = (uars[0], metrics.mean_score(usual)), (uars[1] - uars[0], difference)
+    for values, found in pairs:
         assert found["value"] == pytest.approx(values.mean())
         student = stats.ttest_1samp(values.mean(axis=0), 0).confidence_interval()
         ends = student.low, student.high
@@ -160,9 +151,8 @@ def test_the_interval_leaves_speakers_out_of_the_pooled_score():
         (ours - theirs, metrics.compare_predictions(first, second)),
     )
     for values, found in expected:
-        half = stats.t.ppf(0.975, 5) * np.sqrt(
-            5 / 6 * np.sum((values - values.mean()) ** 2)
-        )
+        variance = 5 / 6 * np.sum((values - values.mean()) ** 2)
+        half = stats.t.ppf(0.975, 5) * np.sqrt(variance)
         assert found["high"] - found["low"] == pytest.approx(2 * half)
 
 

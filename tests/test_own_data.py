@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lib import corpora, features, protocols
+from lib import config, corpora, features, protocols
 
 RATE = 8000
 BY_SPEAKER = r"/(?P<speaker>s\d)/"
@@ -231,7 +231,7 @@ def test_what_changed_is_not_registered_or_damaged_is_named(folder, tmp_path):
     folder.rename(tmp_path / "moved")
     with pytest.raises(FileNotFoundError, match="recordings"):
         corpora.scan(corpus, tmp_path / "MINE")
-    with pytest.raises(ValueError, match="MINE. Register.*corpora.register"):
+    with pytest.raises(ValueError, match="did you mean 'MINE'.*corpora.register"):
         corpora.get("MIN", tmp_path)
     (tmp_path / "MINE" / "corpus.json").write_text("{")
     with pytest.raises(ValueError, match="corpus.json is damaged"):
@@ -242,8 +242,8 @@ def test_joined_corpora_test_what_the_others_teach(tmp_path):
     for name, labels in (("ONE", "xy"), ("THE_OTHER", "yxz")):
         for label, speaker in itertools.product(labels, ("s1", "s2")):
             tone(tmp_path / "audio" / name / label / speaker / "1.wav")
-        source = tmp_path / "audio" / name
-        corpora.register(name, source, tmp_path, speaker_pattern=BY_SPEAKER)
+        source, given = tmp_path / "audio" / name, {"speaker_pattern": BY_SPEAKER}
+        corpora.register(name, source, tmp_path, **given, synthetic=name == "ONE")
     both = ["ONE", "THE_OTHER"]
     for names, labels, fault in (
         (both, ["x", "z"], "not all of these corpora have.*z"),
@@ -252,9 +252,14 @@ def test_joined_corpora_test_what_the_others_teach(tmp_path):
     ):
         with pytest.raises(ValueError, match=fault):
             corpora.join("BOTH", names, tmp_path, labels)
-    assert corpora.join("SOME", both[1:], tmp_path, ["y", "z"]).labels == ["y", "z"]
+    some = corpora.join("SOME", both[1:], tmp_path, ["y", "z"])
+    assert some.labels == ["y", "z"] and not some.synthetic
     joined = corpora.join("BOTH", both, tmp_path)
     assert [*joined.labels] == ["x", "y"] and sum(joined.counts.values()) == 8
+    params = {"corpus": "BOTH", "datasets_dir": str(tmp_path), "verbose": 0}
+    params |= {"workspace": str(tmp_path / "work"), "ignore_problems": True}
+    _, data = features.obtain(config.validated(params))
+    assert data.about["synthetic"] and len(data) == 8  # as one of the corpora is
     clips = clips_of("BOTH", tmp_path)
     rows = types.SimpleNamespace(label_names=joined.labels, about={"corpus": "BOTH"})
     rows.y = np.array([[*joined.labels].index(clip.label) for clip in clips])

@@ -183,11 +183,8 @@ def test_listed_folds_are_those_of_the_file(listed):
     assert speakers[3:6] == [{s00, s01}, {s04}, {s02, s03}]
     assert speakers[6:] == [{s02, s03}, {s00, s01}, {s04}]
     # As EmoBox has them: another folder and format, training lines, a part left out.
-    lines = [
-        f"downloads/x/{file[:-4]}.flac,1,{part}\n"
-        for file, part in zip(rows.file, ["train", "test", ""] * 16, strict=True)
-        if part
-    ]
+    parts = zip(rows.file, ["train", "test", ""] * 16, strict=True)
+    lines = [f"downloads/x/{f[:-4]}.flac,1,{part}\n" for f, part in parts if part]
     (fold,) = make("".join(["file,fold,part\n", *lines]), validation="none")
     assert fold.train.tolist() == list(range(0, 48, 3))
     assert fold.test.tolist() == list(range(1, 48, 3))
@@ -197,9 +194,13 @@ def test_listed_folds_are_those_of_the_file(listed):
     ("text", "given", "message"),
     [
         ("file,fold\nclip0,1\nnobody,2\n", {}, "1 files are not one clip.*nobody"),
-        ("speaker,fold\ns00,1\ns77,2\n", {}, "no clips of speakers .'s77'"),
+        ("speaker,fold\ns00,1\ns77,2\n", {}, "'s77,2' .1 so.: the corpus has no"),
         ("speaker,group\ns00,1\n", {}, "needs file or speaker, and fold"),
-        ("file,fold,part\nclip0,1,dev\n", {}, "part is .'dev'.; one of"),
+        ("file,fold,part\nclip0,1,dev\n", {}, "'clip0,1,dev'.*part is none of"),
+        ("speaker,fold\ns00,1\ns01,\n", {}, "fold is empty"),
+        ("speaker,fold,part\ns00,1,train\n", {}, "nothing tests in this fold"),
+        ("file,fold\nclip0,1\ns00/clip0,1\n", {}, "'s00/clip0,1'.* the file twice"),
+        ("speaker,fold\ns00,1\ns01,2\ns00,2\n", {}, "'s00,2'.*another fold too"),
         ("speaker,fold\ns00,1\ns01,2\n", {"folds": 3}, "has 2 folds; leave"),
         ("speaker,fold\ns00,1\ns01,1\n", {}, "no training rows are left"),
         ("speaker,fold\n", {}, "0 rows of"),

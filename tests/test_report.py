@@ -67,6 +67,7 @@ def test_a_study_that_is_half_done_shows_what_is_there(study):
         (-0.02, 0.05, "A loss of more than 2.0 points is ruled out, and a gain of"),
         (0.02, 0.05, "A gain of less than 2.0 points lies outside"),
         (-0.05, -0.02, "A loss of less than 2.0 points lies outside"),
+        (0.0, 0.0, "loss of more than 0.0 points is ruled out"),
         (-0.40, 0.30, "not shown, and the interval is too wide to be of use"),
     ],
 )
@@ -95,7 +96,7 @@ def test_the_files_hold_the_table_and_latex_is_escaped(study, tmp_path):
             np.testing.assert_allclose(found[name], wanted, rtol=1e-12)
     latex = (folder / "variants.tex").read_text("utf-8")
     begins, ends = (re.findall(rf"\\{tag}{{(\w+)}}", latex) for tag in ("begin", "end"))
-    assert begins == ends == ["tabular"]
+    assert begins == ends == ["tabular"] and "\n\\resizebox{\\linewidth}" in latex
     assert r"$-$ 50 \% of a\_b \& c|d" in latex and latex.isascii()
     assert " speaker, synthetic & whole" in latex and "$<$ 0.001 &" in latex
     assert {*report.readable(table.assign(parameters=0))["parameters"]} == {"–"}

@@ -307,7 +307,8 @@ def test_what_trains_follows_schedule_seed_fold_and_epoch_and_has_its_copies(
         return [(1.0, np.full((len(orders[0]), 3), 1 / 3))]
 
     monkeypatch.setattr(fold.Network, "train_epoch", watched)
-    given = {"schedule": "exponential", "schedule_options": {"factor": 0.5}, "folds": 2}
+    half = {"factor": 0.5, "start": 2, "every": 1}
+    given = {"schedule": "step", "schedule_options": half, "folds": 2}
     for place, seed in zip("abc", (1, 1, 2), strict=True):
         plan, params = small_plan(tmp_path / place, tiny, epochs=3, seed=seed, **given)
         plans = [plan._replace(copies=np.repeat(tiny.x[:, None] + 100, 2, axis=1))]

@@ -29,13 +29,15 @@ def register(
     datasets: Path | str | None = None,
     clip_seconds: float | None = None,
     speaker_pattern: str = "",
+    synthetic: bool = False,
 ) -> Corpus:
     """Make labelled audio known as a corpus, or say what is wrong with it (ValueError).
 
     `source` is a CSV file with the columns file, label, speaker (or empty) and, if you
     like, sex (female, male) and text; or a folder `<label>/**/*.wav`, in whose paths
     the group `speaker` of the regular expression `speaker_pattern` finds who speaks.
-    Clips are padded or cropped to `clip_seconds`; None takes in 95 % of them.
+    Clips are padded or cropped to `clip_seconds`; None takes in 95 % of them. Scores of
+    `synthetic` speech are marked so.
     """
     from natsort import natsorted
 
@@ -79,6 +81,7 @@ def register(
         "naming": {"source": str(source), "speaker_pattern": speaker_pattern},
         "how_to_get": f"If {source} moved, register the corpus again.",
         "own": True,
+        "synthetic": synthetic,
     }
     write_json(datasets / name / records.RECORD, record)
     told = ", ".join(f"{label} {count}" for label, count in record["counts"].items())
@@ -100,7 +103,8 @@ def join(
     """
     _refuse("too_few", [] if corpora else ["none"])
     datasets, tables, folds = located(datasets or DATASETS), [], []
-    for one in map(records.get, corpora, [datasets] * len(corpora)):
+    joined = [records.get(one, datasets) for one in corpora]
+    for one in joined:
         clips, _ = records.find(one, datasets / one.name)
         _refuse("absent", [] if clips else [datasets / one.name])
         rows = [[getattr(clip, column) for column in COLUMNS] for clip in clips]
@@ -116,7 +120,8 @@ def join(
     rows = rows[rows["label"].isin(labels or shared)]
     write_text(datasets / f"{name}.csv", rows.to_csv(index=False))
     write_text(datasets / f"{name}_folds.csv", "".join(["speaker,fold\n", *folds]))
-    return register(name, datasets / f"{name}.csv", datasets)
+    synthetic = any(one.synthetic for one in joined)
+    return register(name, datasets / f"{name}.csv", datasets, synthetic=synthetic)
 
 
 def _find(corpus: Corpus, folder: Path) -> Iterator[Clip]:

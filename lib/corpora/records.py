@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from lib.config import did_you_mean
 from lib.files import DATASETS, located, sha256_file
 
 HERE = Path(__file__).parent
@@ -124,8 +125,9 @@ def get(name: str, datasets: Path | str | None = None) -> Corpus:
     datasets = located(datasets or DATASETS)
     known = names(datasets)
     if name not in known:
-        fault = f"Unknown corpus {name!r}. Known in {datasets}: {', '.join(known)}."
-        raise ValueError(f"{fault} Register your own with corpora.register.")
+        hint = did_you_mean(name, known, f"{datasets} has")
+        fault = f"unknown corpus '{name}'{hint}"
+        raise ValueError(f"{fault}; register your own with corpora.register")
     path = datasets / name / RECORD
     try:
         return Corpus(name, **json.loads(path.read_text(encoding="utf-8")))

@@ -76,11 +76,8 @@ def build_model(
 
 
 def _standardised(network: Any) -> Any:
-    """Return a network that standardises the coefficients before all else.
-
-    The weights of its layer "normalisation" are the means and variances of the training
-    rows, (coefficients,) each, which training leaves alone.
-    """
+    """Return a network that standardises the coefficients before all else."""
+    # Layer "normalisation" holds means and variances of training rows, (coefficients,).
     import keras
 
     embedding = network.get_layer("embedding").output
