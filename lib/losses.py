@@ -118,8 +118,7 @@ def cosine(epochs: Epochs = 100, warm_up: Epochs = 5, floor: Factor = 0.01) -> C
     return lambda epoch, history: float(rate(epoch))
 
 
-_MADE = (constant, step, plateau, cosine)
-SCHEDULES = {made.__name__: made for made in _MADE}
+SCHEDULES = {made.__name__: made for made in (constant, step, plateau, cosine)}
 
 
 def resolved(

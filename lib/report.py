@@ -12,6 +12,8 @@ from lib.sweeps import Study
 
 CELL = ["corpus", "protocol", "system"]
 SPOILT = "transductive|synthetic|chosen on the test fold"
+NOTE = "UAR in per cent, difference from the reference in points, means over the seeds "
+NOTE += "[95 % interval over test speakers; with seeds: over speakers and seeds]."
 
 
 def variants(study: Study) -> pd.DataFrame:
@@ -49,16 +51,17 @@ def sentence(row: Mapping[str, Any]) -> str:
     told += f"; {_span(row, 'difference', '', end, '+')} points against "
     told += f"{row['reference']}, over {over}. "
     low, high = 100 * row[f"low{end}"], 100 * row[f"high{end}"]
-    if low > 0 or high < 0:
+    if clear := low > 0 or high < 0:
         kind, size = ("gain", low) if low > 0 else ("loss", -high)
         told += f"A {kind} of less than {size:.1f} points lies outside the interval"
     else:
         told += f"A loss of more than {-low:z.1f} points is ruled out, and a gain of "
-        told += f"more than {high:z.1f}; which is better is not shown"
+        told += f"more than {high:z.1f} (95 %); which is better is not shown"
         told += ", and the interval is too wide to be of use" * (high - low > 50)
     hint = "" if row["reliable"] else " (an indication only: few or unknown speakers)"
     test = "corrected t" if row["protocol"] in compare.RANDOM else "sign-flip"
     p = row["note"] or f"p = {row['holm_p']:.3f} ({test} test, corrected by Holm)"
+    p += ", above 5 %: not settled" * (clear and row["holm_p"] > 0.05)
     return f"{told}{hint}; {p}.".replace("p = 0.000", "p < 0.001")
 
 
@@ -101,14 +104,15 @@ def write(folder: Path, table: pd.DataFrame, title: str) -> None:
     text = readable(table)
     lines = [[*text], ["---"] * len(text.columns), *text.to_numpy().tolist()]
     lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    parts = ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    parts = [f"# {title}", NOTE, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
     parts += [f"- {sentence(row)}" for row in table.to_dict("records")]
-    files.write_text(folder / "variants.md", "\n\n".join([f"# {title}", *parts]) + "\n")
+    files.write_text(folder / "variants.md", "\n\n".join(parts) + "\n")
     layout = "l" * len(CELL) + "r" * (len(text.columns) - len(CELL))
     latex = text.to_latex(index=False, escape=True, column_format=layout)
     for sign, command in {"−": "$-$", "–": "--", "<": "$<$"}.items():
         latex = latex.replace(sign, command)
     latex = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{latex}}}\n"
+    latex += f"\\par{{\\footnotesize {NOTE}}}\n".replace("%", "\\%")
     told = "% needs the packages booktabs and graphicx; it suits a page in landscape\n"
     files.write_text(folder / "variants.tex", told + latex)
     files.write_text(folder / "variants.csv", table.to_csv(index=False))

@@ -94,10 +94,8 @@ class Networks:
 def step_function(network: Any) -> Callable:
     """Return the pure function that trains one fold on one batch.
 
-    From the fold's state, the clips of the corpus, and of the batch the indices, soft
-    labels and weights (what a row counts; 0: it only fills the batch up) to the state
-    after the step, the mean loss and the probabilities. Without real rows the state
-    stays.
+    From the fold's state, all clips, and of the batch the rows, soft labels and weights
+    (0: it only fills the batch up) to the next state, mean loss and probabilities.
     """
     model, optimizer = network.model, network.optimizer
 

@@ -78,6 +78,7 @@ def test_a_sentence_says_what_the_intervals_rule_out(low, high, said):
     row |= {"label": "unseen speakers; transductive; synthetic speech"}
     assert said in report.sentence(row)
     assert report.sentence(row).startswith("new (C, speaker, transductive, synthetic)")
+    assert ("above 5 %: not settled" in report.sentence(row)) == (low * high > 0)
     assert "p = 0.100 (sign" in report.sentence(row)
     assert "p < 0.001 (sign" in report.sentence(row | {"holm_p": 0.0001})
     assert "over unknown sp" in report.sentence(row | {"matched": 1, "speakers": 0})

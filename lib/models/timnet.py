@@ -164,8 +164,7 @@ def _operation(delays: list[int], epsilon: float):
 
     y[t] = bias + sum_k inputs[t - delays[k]] · kernel[k], m and v are its mean and
     variance over batch and time; the operation returns gamma * (y - m) /
-    sqrt(v + epsilon) + beta, m and v. The bias leaves with the mean, so its gradient
-    is zero, where rounding would give it a random one.
+    sqrt(v + epsilon) + beta, m and v. The gradient of the bias, without effect, is 0.
     """
     import tensorflow as tf
 
