@@ -107,7 +107,8 @@ def _pair(
     p, least = found["sign_flip_p"], found["smallest_p"]
     why = f"with {found['speakers']} speakers it cannot be below {least:.3f}"
     scores = [pd.concat(map(metrics.per_fold, side)) for side in (ours, theirs)]
-    if not np.array_equal(*(table[["fold", "n"]] for table in scores)):
+    where = [pd.concat(side).value_counts(["file", "fold"]) for side in (ours, theirs)]
+    if not where[0].sort_index().equals(where[1].sort_index()):
         p, least, why = np.nan, np.nan, "the folds differ"
     elif protocol in RANDOM:
         trained = [fold["train"]["n"] for fold in sum(folds, [])]

@@ -61,9 +61,7 @@ class Study(pydantic.BaseModel):
 class Training(pydantic.BaseModel):
     """How a network is trained; a system without epochs has no use for it."""
 
-    epochs: Number = Field(
-        0, description="passes over clips; 0: 500, less on DEMO, 06, 08"
-    )
+    epochs: Number = Field(0, description="passes; 0: 500, fewer on DEMO, 06, 08")
     batch_size: Number = Field(0, description="clips per step; 0: 64, fewer on DEMO")
     learning_rate: Positive = Field(1e-3, description="Adam's step size")
     beta_1: Share = Field(0.93, description="Adam's first decay")

@@ -58,10 +58,7 @@ def _fold_tables(
 
 
 def write_summary_workbook(target: Path, results: Path, run_ids: Iterable[str]) -> None:
-    """Write a first sheet with the means of finished runs, and a sheet for every run.
-
-    Every block names what no number may be shown without: protocol, warnings and run.
-    """
+    """Write a first sheet with the means of finished runs, and a sheet for each run."""
     text = "Means over folds. Avg Acc: macro recall (UAR). Avg Weight: accuracy (WAR)."
     rows, links = [["Accuracy Analysis Summary"], [text], []], {}
     book = Workbook()

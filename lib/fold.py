@@ -227,7 +227,8 @@ class FoldTraining:
     def under_paper(self) -> "FoldTraining | None":
         """Return the same training under `paper`, or None if that is not missing."""
         settings = self.plan.settings
-        if settings["protocol"] != "paper_best" or settings["early_stopping"]:
+        looks = settings["early_stopping"] or settings["schedule"] == "plateau"
+        if settings["protocol"] != "paper_best" or looks:  # at the test fold
             return None
         plan = planning.under_paper(self.plan)
         folders = RunFolders(self.folders.workspace, config.make_run_id(plan.settings))

@@ -1,6 +1,6 @@
 """What training minimises, where Keras lacks it, and how the learning rate changes.
 
-A loss is a function of soft labels and probabilities, (batch, classes), to (batch,). A
+A loss is one of soft labels, probabilities and logits, (batch, classes), to (batch,). A
 schedule is one of the epoch and the metrics before it to a share of the learning rate.
 """
 
@@ -31,7 +31,14 @@ def smoothed_labels(y: np.ndarray, num_classes: int, smoothing: float) -> np.nda
 
 def cross_entropy() -> Callable:
     """Return -sum_k q_k log p_k of soft labels q."""
-    return keras.losses.categorical_crossentropy
+    return _entropy
+
+
+def _entropy(labels, probabilities, logits=None):
+    # TensorFlow finds the logits by itself; JAX would see no probability below 1e-7.
+    known = logits is not None
+    given = logits if known else probabilities
+    return keras.losses.categorical_crossentropy(labels, given, from_logits=known)
 
 
 @checked
@@ -44,8 +51,8 @@ def focal(
     smooths them twice (`smooth_twice`); with hard labels and alpha 1, Light-SERNet's.
     """
 
-    def loss(labels, probabilities):
-        entropy = keras.losses.categorical_crossentropy(labels, probabilities)
+    def loss(labels, probabilities, logits=None):
+        entropy = _entropy(labels, probabilities, logits)
         # The sum of rounded probabilities may exceed 1 by a rounding error.
         rest = ops.maximum(1.0 - ops.sum(labels * probabilities, axis=-1), 0.0)
         return alpha * ops.power(rest, gamma) * entropy
@@ -59,7 +66,7 @@ def margin(
 ) -> Callable:
     """Return the margin loss of capsules (Sabour et al. 2017, equation 4)."""
 
-    def loss(labels, probabilities):
+    def loss(labels, probabilities, logits=None):
         missing = labels * ops.relu(present - probabilities) ** 2
         surplus = (1.0 - labels) * ops.relu(probabilities - absent) ** 2
         return ops.sum(missing + absent_weight * surplus, axis=-1)

@@ -78,7 +78,7 @@ def make_settings(
 
 def chosen_on(settings: Mapping[str, Any]) -> str:
     """Return what the tested epoch is chosen on, as `protocols.Protocol` names it."""
-    none = settings["validation"] == "none"
+    none = settings["validation"] == "none" or settings["epochs"] is None
     return "last" if none else PROTOCOLS[settings["protocol"]].chosen_on
 
 
@@ -170,6 +170,8 @@ def _require_effect(settings: Mapping[str, Any], folds: Sequence[Fold]) -> None:
         fault = f"early_stopping {patience} can never stop anything in {epochs} epochs"
     elif name != "constant" and share(1, []) == share(epochs, stuck) == 1:
         fault = f"schedule '{name}' with {options} changes nothing in {epochs} epochs"
+    elif name == "plateau" and settings["validation"] == "refit":
+        fault = "schedule 'plateau' watches validation clips, and 'refit' has none"
     elif kept and steps < 3 * averaged:
         fault = f"weight_average {kept} averages {averaged:.0f} steps, and there are"
         fault += f" {steps} in all, so that the first weights would not be forgotten"

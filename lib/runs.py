@@ -15,7 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
-import joblib
 import pandas as pd
 import pydantic_core
 
@@ -34,7 +33,6 @@ COLUMNS = (
     "status note kind label classes setup configuration config"
 ).split()
 APART = ("protocol", "folds", "seed")  # settings in columns of their own
-PART = 4_000  # runs that a process reads at once; starting one takes seconds
 
 
 class RunFolders:
@@ -156,9 +154,11 @@ def protocol_label(document: Mapping[str, Any]) -> str:
 def caveats(document: Mapping[str, Any]) -> dict[str, str]:
     """Return what spoils a run's score: a sentence by the mark that tables carry."""
     folds, said = document["folds"], {}
-    trained, tested = (
-        [set(fold[part]["speakers"]) for fold in folds] for part in ("train", "test")
+    trained, chose, tested = (
+        [set(fold[part]["speakers"]) for fold in folds]
+        for part in ("train", "validation", "test")
     )
+    trained = [*map(set.union, trained, chose)]
     shared = sum(map(bool, map(set.intersection, trained, tested)))
     repeated = sum(fold["repeated"] for fold in folds)
     if document["synthetic"]:
@@ -171,7 +171,9 @@ def caveats(document: Mapping[str, Any]) -> dict[str, str]:
     if "" in set().union(*trained, *tested):
         said["speakers unknown"] = "Speakers are not known: one may train and test."
     elif shared:
-        told = f"In {shared} of {len(folds)} folds test speakers are also in training."
+        told = (
+            f"In {shared} of {len(folds)} folds test speakers also train or validate."
+        )
         said["speakers shared"] = told
     if document["config"].get("normalisation") == "speaker":
         told = "A speaker's clips are normalised together, the tested ones too."
@@ -257,11 +259,8 @@ def load_runs(results: Path, run_ids: Iterable[str] | None = None) -> pd.DataFra
     """
     there = (one.name for one in Path(results).glob("*"))
     ids = sorted(there if run_ids is None else set(run_ids))
-    parts = [ids[start : start + PART] for start in range(0, len(ids), PART)]
-    several = joblib.Parallel(n_jobs=-1 if len(parts) > 1 else 1)
-    found = several(joblib.delayed(_rows)(Path(results), part) for part in parts)
     whole = dict.fromkeys(("folds", "seed", "epochs", "parameters"), "Int64")
-    return pd.DataFrame(sum(found, []), columns=COLUMNS).astype(whole)
+    return pd.DataFrame(_rows(Path(results), ids), columns=COLUMNS).astype(whole)
 
 
 def _rows(results: Path, run_ids: Iterable[str]) -> list[dict[str, Any]]:
@@ -290,6 +289,8 @@ def _row(document: Mapping[str, Any], folder: str, setups: dict) -> dict[str, An
     if document["run_id"] != folder:
         note = "; ".join(filter(None, [note, f"a copy of {document['run_id']}"]))
     settings = {key: given[key] for key in given if key not in (*APART, "folds_sha256")}
+    if given["protocol"] == "listed":  # a file may have changed under its name
+        settings["rows"] = given["folds_sha256"][:6]
     if (key := pydantic_core.to_json(settings)) not in setups:
         setups[key] = {"config": settings, "setup": config.digest(settings)}
     row = {**document, **given, **setups[key], "run_id": folder, "note": note}

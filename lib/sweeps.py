@@ -96,7 +96,7 @@ def merged(values: Values, changes: Values) -> Values:
     # Options belong to a choice: another model, say, begins with its own defaults.
     for name in ("features", "model", "schedule", "loss", "augmentation"):
         if changes.get(name, values.get(name)) != values.get(name):
-            result.pop(f"{name.removesuffix('s')}_options", None)
+            result.pop(f"{name.replace('features', 'feature')}_options", None)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict)
         result[name] = result[name] | value if both else value
@@ -275,7 +275,7 @@ class Study:
         if (folder / "study.yaml").read_bytes() != self.path.read_bytes():
             fault = f"{self.path} has changed since its plan"
             raise ValueError(f"{fault}; {way} keeps what is done")
-        plain = {"names": COLUMNS, "keep_default_na": False}
+        plain = {"names": COLUMNS, "keep_default_na": False, "dtype": {"variant": str}}
         return self._with_states(pd.read_csv(folder / "plan.tsv", **plain, **TSV))
 
     def _with_states(self, table: pd.DataFrame) -> pd.DataFrame:

@@ -98,13 +98,17 @@ def step_function(network: Any) -> Callable:
     (0: it only fills the batch up) to the next state, mean loss and probabilities.
     """
     model, optimizer = network.model, network.optimizer
+    last = model.layers[-1]
+    last = getattr(last, "layers", [last])[-1]  # the classifier's, if standardised
 
     def mean_loss(trainable, others, clips, labels, weights):
+        last.activation, softmax = None, last.activation
         with _mapped_layers(weights):
-            probabilities, others, penalties = model.stateless_call(
+            logits, others, penalties = model.stateless_call(
                 trainable, others, clips, training=True, return_losses=True
             )
-        losses = network.loss(labels, probabilities) * weights
+        last.activation, probabilities = softmax, softmax(logits)
+        losses = network.loss(labels, probabilities, logits) * weights
         real = ops.sum(ops.cast(weights > 0, losses.dtype))
         mean = ops.sum(losses) / ops.maximum(real, 1.0)
         return mean + sum(penalties), (others, probabilities)

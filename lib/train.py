@@ -59,6 +59,7 @@ def train(
         choosing = {"validation": "speakers"}
         others = [one._replace(settings=one.settings | choosing) for one in plans]
         how = {"fold_parallel": fold_parallel, "verbose": verbose}
+        how["overwrite"] = overwrite
         done = train(others, data, workspace, device=device, **how)
         for seed, folders in zip(seeds, done, strict=True):
             folds = runs.read_manifest(folders.manifest)["folds"]
@@ -190,6 +191,7 @@ def new_manifest(run_id: str, plan: Plan, data: FeatureSet, device: Device) -> d
             "counts": data.about["counts"],
             "in_no_fold": len(data) - len(set().union(*used)),
             "audit": data.about.get("audit"),
+            "versions": data.about.get("versions"),  # of what made the features
         },
         "attempts": [attempt],
         "folds": [_described(fold, data, plan.settings) for fold in plan.folds],

@@ -1,5 +1,6 @@
 """What holds on JAX alone; `test_train` runs it in a process of its own."""
 
+import dataclasses
 import types
 
 import jax
@@ -135,6 +136,16 @@ def test_what_fills_up_a_batch_changes_nothing():
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
         # Keras adds 1e-7 to a count of masked rows; moments differ by a millionth.
         np.testing.assert_allclose(own.numpy(), one, rtol=0, atol=1e-5)
+
+
+def test_a_saturated_network_learns(tmp_path, monkeypatch):
+    """Its answers are 0 and 1, and it is wrong by more than -log(1e-7) = 16.1."""
+    monkeypatch.setattr(train, "Network", fold.Network)
+    data = dataclasses.replace(DATA, x=1000 * DATA.x)
+    given = {"model": "gm_tcnet", "model_options": {"blocks": 2, "filters": 8}}
+    folders = small_run(tmp_path, data, epochs=6, learning_rate=0.05, **given)
+    loss = pd.read_csv(folders.curves(1))["loss"]
+    assert loss[0] > 20 and loss.iloc[-1] < 0.8 * loss[0]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,9 @@ def test_a_plan_has_every_run_once_under_the_id_that_training_gives_it(study):
     lines = (toy.folders.results / "plan.tsv").read_text("utf-8").splitlines()
     assert [line.split("\t")[0] for line in lines] == expected
     assert toy.read().equals(table)
+    names = {"0.1": {}, "0.10": {"epochs": 3}}  # no numbers
+    assert [*study(variants=names, reference="0.1").plan()["variant"]] == [*names] * 2
+    assert [*study(variants=names, reference="0.1").read()["variant"]] == [*names] * 2
 
 
 def test_the_time_left_is_reckoned_from_the_runs_that_are_done(study):
@@ -96,6 +99,8 @@ def test_another_choice_begins_with_its_own_options():
         "model_options": {"dilations": 3, "dropout": 0.2, "backward": False},
     }
     assert sweeps.merged(base, {"model": "svm"}) == {"model": "svm"}
+    focal = {"loss": "focal", "loss_options": {"gamma": 3.0}}
+    assert sweeps.merged(focal, {"loss": "margin"}) == {"loss": "margin"}
     from_recipe = sweeps.merged(base, {"recipe": "cktim/emovo", "epochs": 7})
     assert from_recipe["epochs"] == 7 and from_recipe["model"] == "cktim"
     assert "dilations" not in from_recipe["model_options"]

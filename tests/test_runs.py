@@ -22,6 +22,7 @@ def make_manifest(run_id, **changes):
     pooled |= {"uar_interval": [0.66, 0.74], "war_interval": [0.68, 0.76]}
     fold = {"train": {"speakers": ["01"]}, "test": {"speakers": ["02"]}, "seconds": 3.5}
     fold |= {"chosen_on": "validation", "repeated": 0, "untrained": []}
+    fold |= {"validation": {"speakers": ["03"]}}
     audit = {"expected": 10, "found": 10, "used": 10, "dropped": {}, "problems": []}
     rest = {"schema_version": 2, "run_id": run_id, "status": "done", "error": None}
     rest |= {"finished": "2025-03-01T10:00:00+00:00", "synthetic": False}
@@ -84,6 +85,7 @@ RATES = [problem("warning", "rate", 9), problem("warning", "rate", 1)]
 def test_what_spoils_a_score_is_said_and_marked_in_tables(tmp_path):
     for changes, mark, word in (
         ({"test": {"speakers": ["01", "02"]}}, "speakers shared", "In 2 of 2 folds"),
+        ({"validation": {"speakers": ["02"]}}, "speakers shared", "or validate"),
         ({"test": {"speakers": [""]}}, "speakers unknown", "not known"),
         ({"chosen_on": "test"}, "epoch chosen on the test fold", "no honest"),
         ({"synthetic": True}, "synthetic audio", "generated"),
@@ -162,8 +164,7 @@ def test_unfinished_failed_and_copied_runs_say_so(tmp_path):
     assert load(tmp_path)["uar"].isna().sum() == 2
 
 
-def test_the_leaderboard_is_sorted_by_corpus_honesty_and_uar(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "PART", 4)  # two processes read the six runs
+def test_the_leaderboard_is_sorted_by_corpus_honesty_and_uar(tmp_path):
     write_run(tmp_path, "a", protocol="paper_best", uar=0.95)
     write_run(tmp_path, "b", uar=0.6)
     write_run(tmp_path, "c", uar=0.65)
@@ -187,6 +188,10 @@ def test_configurations_differ_by_more_than_the_seed(tmp_path):
     assert board["setup"].nunique() == 3 and rest["setup"].nunique() == 1
     assert sorted(rest.groupby("configuration").size()) == [1, 1, 4]
     assert set(board["run_id"]) - set(runs.newest(board)["run_id"]) == {"s2-copy"}
+    for rows in ("ab", "cd"):  # of two fold files with one name
+        write_run(tmp_path, rows, protocol="listed", folds_sha256=rows * 32)
+    listed = runs.leaderboard(runs.load_runs(tmp_path)).query("protocol == 'listed'")
+    assert listed["setup"].nunique() == 2 and "rows ab" in " ".join(listed["system"])
 
 
 def test_a_name_says_only_what_differs(tmp_path):

@@ -134,6 +134,9 @@ def test_one_training_is_paper_best_and_paper(tmp_path, tiny, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "both", tiny, protocol="paper")
     best = run(tmp_path / "both", tiny, protocol="paper_best")
+    # Not where the test fold decides the step size.
+    run(tmp_path / "other", tiny, protocol="paper_best", schedule="plateau")
+    assert len([*tmp_path.glob("other/Results/*")]) == 1
     monkeypatch.setattr(fold.Network, "train_epoch", None)  # nothing is trained again
     last = run(tmp_path / "both", tiny, protocol="paper")
     assert last.run_id == apart.run_id != best.run_id
@@ -342,6 +345,7 @@ def test_a_parameter_that_would_change_nothing_is_refused(tiny):
         ({"protocol": "paper", "early_stopping": 3}, "no validation to stop on"),
         ({"epochs": 9, "early_stopping": 9}, "can never stop anything"),
         ({"epochs": 20, "schedule": "step"}, "changes nothing in 20 epochs"),
+        ({"schedule": "plateau", "validation": "refit"}, "and 'refit' has none"),
         # 24 clips in batches of 8, 4 times.
         (FEW_STEPS | {"epochs": 4}, "0.9 averages 10 steps.* are 12 in all"),
         ({"augmentation_options": {"transforms": ["noise"]}}, "has no option"),

@@ -26,10 +26,7 @@ CLIPS = list(itertools.product(SPEAKERS, EMOTIONS, TEXTS))
 
 
 def generate(folder: Path, *, verbose: int = 1) -> Path:
-    """Write the corpus unless it is there, whole and unchanged; return the folder.
-
-    Other files in the folder stay; `verbose` 0 shows no progress.
-    """
+    """Write the corpus unless it is there, whole and unchanged; return the folder."""
     if unchanged(folder / MANIFEST, **FACTS):
         return folder
     hashes = {}

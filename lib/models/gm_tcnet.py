@@ -62,8 +62,3 @@ def gated_level(signal, filters, kernel_size, dilation, pairs, name: str):
     )
     gated = layers.Multiply()([values, layers.Activation("sigmoid")(gates)])
     return ops.mean(layers.Reshape((-1, pairs, filters))(gated), axis=2)
-
-
-def receptive_field(blocks: int, kernel_size: int = 2) -> int:
-    """Return how many frames one output frame depends on, itself included."""
-    return 1 + 3 * (kernel_size - 1) * (2**blocks - 1)

@@ -32,14 +32,12 @@ def build_gru(
     num_classes: int,
     *,
     units: Width = 64,
-    bidirectional: bool = True,
     dropout: Share = 0.3,
 ) -> keras.Model:
-    """Build a gated recurrent unit whose states, not the last alone, are averaged."""
+    """Build recurrent units of both directions; the mean of all states is judged."""
     clip = keras.Input(input_shape, name="features")
-    recurrent = layers.GRU(units, return_sequences=True, name="recurrent")
-    if bidirectional:
-        recurrent = layers.Bidirectional(recurrent, name="recurrent")
+    recurrent = layers.GRU(units, return_sequences=True)
+    recurrent = layers.Bidirectional(recurrent, name="recurrent")
     return classified(clip, recurrent(clip), num_classes, dropout, "gru")
 
 

@@ -109,14 +109,6 @@ def weighted_sum(levels: keras.KerasTensor, name: str) -> keras.KerasTensor:
     return layers.Flatten(name=name)(fusion(by_channel))
 
 
-def receptive_field(dilations: int, kernel_size: int = 2, stacks: int = 1) -> int:
-    """Return how many frames one output frame depends on, itself included.
-
-    1 + 2 (kernel_size - 1) sum_j 2^(j-1): there are two convolutions in every block.
-    """
-    return 1 + 2 * (kernel_size - 1) * stacks * (2**dilations - 1)
-
-
 @keras.saving.register_keras_serializable("ser_workbook")
 class ConvolutionBatchNorm(layers.Layer):
     """Dilated convolution along time, then batch normalisation.
