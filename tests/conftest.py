@@ -29,28 +29,18 @@ def tiny_features(
         "synthetic": True,
         "features": "timnet",
         "settings": None,
-        "labels": labels,
-        "counts": {label: clips // classes for label in labels},
-        "clip_samples": 22_050,
-        "dilations": 8,
-        "failed": {},
-        "audio_sha256": f"audio {seed}",
-        "data_sha256": f"data {seed}",
-        "audit": dict.fromkeys(("expected", "found", "used"), clips)
-        | {"dropped": {}, "problems": []},
-        "x_sha256": array_hash(x),
-        "hop_seconds": 0.02,
     }
-    return FeatureSet(
-        x=x,
-        y=y,
-        label_names=np.array(labels),
-        file=np.array([f"{row:03d}.wav" for row in range(clips)]),
-        speaker=np.array([f"s{value % speakers}" for value in turn]),
-        sex=np.array([("female", "male")[value % speakers % 2] for value in turn]),
-        text=np.array([f"t{value // speakers}" for value in turn]),
-        about=about,
-    )
+    about |= {"labels": labels, "counts": dict.fromkeys(labels, clips // classes)}
+    about |= {"clip_samples": 22_050, "dilations": 8, "hop_seconds": 0.02, "failed": {}}
+    about |= {"audio_sha256": f"audio {seed}", "data_sha256": f"data {seed}"}
+    about["audit"] = dict.fromkeys(("expected", "found", "used"), clips)
+    about["audit"] |= {"dropped": {}, "problems": []}
+    about["x_sha256"] = array_hash(x)
+    file = np.array([f"{row:03d}.wav" for row in range(clips)])
+    speaker = np.array([f"s{value % speakers}" for value in turn])
+    sex = np.array([("female", "male")[value % speakers % 2] for value in turn])
+    text = np.array([f"t{value // speakers}" for value in turn])
+    return FeatureSet(x, y, np.array(labels), file, speaker, sex, text, about)
 
 
 def elsewhere(*line, **variables):

@@ -17,14 +17,9 @@ from lib.device import select
 
 # Speakers of unequal number, so that folds have unequal numbers of steps.
 DATA = tiny_features(clips=51, speakers=7, signal=0.3)
-GIVEN = {
-    "epochs": 24,
-    "learning_rate": 0.05,
-    "weight_average": 0.6,
-    "early_stopping": 4,
-    "schedule": "plateau",
-    "schedule_options": {"patience": 2},
-}
+GIVEN = {"epochs": 24, "learning_rate": 0.05, "weight_average": 0.6}
+GIVEN |= {"schedule": "plateau", "schedule_options": {"patience": 2}}
+GIVEN |= {"early_stopping": 4}
 
 
 @pytest.fixture(scope="module", autouse=True)

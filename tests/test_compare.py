@@ -18,15 +18,11 @@ def answers(right, seed=0):
     y_true = np.tile([0, 1], CLIPS // 2)
     order = np.random.default_rng(seed).permutation(CLIPS)
     y_pred = np.where(order < right, y_true, 1 - y_true)
-    return runs.predictions_table(
-        file=np.array([f"{row:02d}.wav" for row in range(CLIPS)]),
-        speaker=np.repeat(SPEAKERS, CLIPS // len(SPEAKERS)),
-        sex=np.full(CLIPS, ""),
-        fold=np.repeat([1, 2], CLIPS // 2),
-        y_true=y_true,
-        probabilities=np.eye(2)[y_pred],
-        label_names=("a", "b"),
-    )
+    speaker = np.repeat(SPEAKERS, CLIPS // len(SPEAKERS))
+    given = {"file": np.array([f"{row:02d}.wav" for row in range(CLIPS)])}
+    given |= {"fold": np.repeat([1, 2], CLIPS // 2), "sex": np.full(CLIPS, "")}
+    given |= {"probabilities": np.eye(2)[y_pred], "label_names": ("a", "b")}
+    return runs.predictions_table(**given, speaker=speaker, y_true=y_true)
 
 
 def uar(frame):

@@ -33,12 +33,8 @@ def test_paper_folds_of_iemocap_are_the_published_ones():
 
 
 # What may not be on two sides of a fold, and the protocols that promise it.
-APART = {
-    "row": list(PROTOCOLS),
-    "speaker": [name for name in PROTOCOLS if PROTOCOLS[name].speakers_apart],
-    "text": ["text"],
-    "content": ["speaker", "text"],
-}
+APART = {"row": list(PROTOCOLS), "text": ["text"], "content": ["speaker", "text"]}
+APART["speaker"] = [name for name in PROTOCOLS if PROTOCOLS[name].speakers_apart]
 ONCE = {*PROTOCOLS} - {"holdout", "repeated_holdout", "listed"}  # every row tests once
 
 
@@ -54,14 +50,11 @@ def corpora(draw):
     speaker, y, text = rng.permutation(table).T
     sex = np.array(draw(st.sampled_from([("",), ("female", "male"), ("male", "")])))
     content = rng.integers(0, draw(st.sampled_from([1, 3, 10**9])) * len(y), len(y))
-    columns = {
-        "y": y,
-        "speaker": np.char.add("s", speaker.astype(str)),
-        "sex": sex[speaker % len(sex)],
-        "text": np.char.add("t", text.astype(str)),
-        "content": np.char.add("hash ", content.astype(str)),
-        "label_names": np.arange(y.max() + 1).astype(str),
-    }
+    columns = {"y": y, "label_names": np.arange(y.max() + 1).astype(str)}
+    columns |= {"speaker": np.char.add("s", speaker.astype(str))}
+    columns |= {"text": np.char.add("t", text.astype(str))}
+    columns |= {"content": np.char.add("hash ", content.astype(str))}
+    columns["sex"] = sex[speaker % len(sex)]
     if unknown := draw(st.sampled_from([None, None, "speaker", "text", "content"])):
         columns[unknown] = np.where(rng.random(len(y)) < 0.2, "", columns[unknown])
     return columns

@@ -135,7 +135,8 @@ def test_one_training_is_paper_best_and_paper(tmp_path, tiny, monkeypatch):
             run(tmp_path / "both", tiny, protocol="paper")
     best = run(tmp_path / "both", tiny, protocol="paper_best")
     # Not where the test fold decides the step size.
-    run(tmp_path / "other", tiny, protocol="paper_best", schedule="plateau")
+    given = {"schedule": "plateau", "schedule_options": {"patience": 1}}
+    run(tmp_path / "other", tiny, protocol="paper_best", **given)
     assert len([*tmp_path.glob("other/Results/*")]) == 1
     monkeypatch.setattr(fold.Network, "train_epoch", None)  # nothing is trained again
     last = run(tmp_path / "both", tiny, protocol="paper")
