@@ -104,7 +104,7 @@ def test_what_cannot_be_compared_says_why(tmp_path):
     frames = {"usual": (one, {}), "gone": (one, {"epochs": 3})}
     frames |= {"less": (one.iloc[1:], {"epochs": 2})}
     frames |= {"seed": (one, {"epochs": 4, "seed": 1})}
-    frames |= {"folds": (one.assign(fold=1), {"epochs": 5})}
+    frames |= {"folds": (one.assign(fold=[2, *one["fold"][1:-1], 1]), {"epochs": 5})}
     for name, frame, epochs in (("a", few, 1), ("b", few, 2)):
         frames[name] = frame, {"corpus": "SAVEE", "epochs": epochs}
         single = {"protocol": "holdout", "epochs": epochs}

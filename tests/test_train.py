@@ -137,7 +137,7 @@ def test_one_training_is_paper_best_and_paper(tmp_path, tiny, monkeypatch):
     # Not where the test fold decides the step size.
     given = {"schedule": "plateau", "schedule_options": {"patience": 1}}
     run(tmp_path / "other", tiny, protocol="paper_best", **given)
-    assert len([*tmp_path.glob("other/Results/*")]) == 1
+    assert len([*tmp_path.glob("other/Models/*")]) == 1
     monkeypatch.setattr(fold.Network, "train_epoch", None)  # nothing is trained again
     last = run(tmp_path / "both", tiny, protocol="paper")
     assert last.run_id == apart.run_id != best.run_id
