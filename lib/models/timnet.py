@@ -115,7 +115,7 @@ class ConvolutionBatchNorm(layers.Layer):
 
     What TensorFlow derives by itself passes over the signal twice as often as need be,
     so the gradient of both is written out; other backends, and clips of unknown length,
-    use the two sublayers. Not `causal`, a frame sees as much future as past.
+    use the two sublayers. Not `causal`, a frame looks both ways, half as far.
     """
 
     def __init__(self, filters, kernel_size, dilation=1, causal=True, **kwargs):
