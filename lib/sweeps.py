@@ -46,7 +46,7 @@ def _free(values: Values) -> Values:
     """Refuse a parameter that the study says elsewhere, or that is the command's."""
     if taken := sorted(config.Parameters.model_fields.keys() & values.keys() - FREE):
         fault = f"a variant may not set {', '.join(taken)}"
-        raise ValueError(f"{fault}; use the fields corpora, protocols and seeds")
+        raise ValueError(f"{fault}; corpora, protocols, seeds are fields")
     return values
 
 

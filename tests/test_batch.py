@@ -113,7 +113,10 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(study):
         ({"variants": {"slow": {}, "again": {}}}, "'slow', 'slow'. has one .* twice"),
         ({"variants": {"slow": {"recipe": "none"}}}, "slow.*none.yaml"),
         ({"base": {"run_id": "x", "protocol": "text"}}, "not set protocol, run_id"),
-        ({"variants": {"slow": {"corpus": "DEMO"}}}, "slow.*may not set corpus; use"),
+        (
+            {"variants": {"slow": {"corpus": "DEMO"}}},
+            "slow.*may not set corpus; corpora",
+        ),
         ({"reference": "slwo"}, "'slwo' is not one of the variants.*'slow'"),
         ({"corpora": ["SAVEE", "EMODB"]}, "EMODB, holdout: .*EMODB"),
         ({"corpora": ["SAVEE", "SAVEE"]}, "slow, SAVEE.*same run"),
