@@ -169,25 +169,41 @@ def paper_best(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
         yield dataclasses.replace(fold, validation=fold.test, validation_is_test=True)
 
 
-@protocol("stratified folds", 10, "validation")
-def stratified(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
-    """Random folds with equal class shares; part of training chooses the epoch."""
-    labels, counts = np.unique(data.y, return_counts=True)
-    for label, clips in zip(labels, counts, strict=True):
-        # One part tests, one as large chooses the epoch, the others train.
-        _require_folds(folds, 3, clips, f"clips of '{data.label_names[label]}'")
-    splitter = split.StratifiedKFold(folds, shuffle=True, random_state=seed)
-    for number, (side, test) in enumerate(splitter.split(data.y, data.y), start=1):
-        size = max(len(test), len(labels))
-        inner = split.StratifiedShuffleSplit(1, test_size=size, random_state=seed)
-        train, validation = next(inner.split(side, data.y[side]))
-        yield Fold(number, np.sort(side[train]), np.sort(side[validation]), test)
-
-
 def own_speaker_folds(corpus: str, speakers: int) -> int:
     """Return how many folds `speaker` has if the user does not say."""
     usual = speakers if speakers <= 10 else max(3, round(speakers / 4))
     return {"IEMOCAP": 5, "DEMO": 4}.get(corpus, usual)  # sessions; a class is watching
+
+
+def own_stratified_folds(corpus: str, speakers: int) -> int:
+    """Return as many folds as `speaker` has, or ten where it cannot be used."""
+    return own_speaker_folds(corpus, speakers) if speakers > 2 else 10
+
+
+@protocol("stratified folds", own_stratified_folds, "validation")
+def stratified(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
+    """Random folds by class; as many clips train, validate and test as in `speaker`.
+
+    Where there are not so many speakers, as many clips validate as test.
+    """
+    labels, counts = np.unique(data.y, return_counts=True)
+    for label, clips in zip(labels, counts, strict=True):
+        # One part tests, one chooses the epoch, the others train.
+        _require_folds(folds, 3, clips, f"clips of '{data.label_names[label]}'")
+    # In this order every stretch has the class shares of the whole.
+    drawn = pd.Series(np.random.default_rng(seed).random(len(data.y)))
+    order = drawn.groupby(data.y).rank(pct=True).argsort(kind="stable").to_numpy()
+    names = np.unique(data.speaker)
+    if folds <= len(names) and "" not in names:
+        made = speaker(data, folds, seed)
+        sizes = [(len(fold.test), len(fold.validation)) for fold in made]
+    else:
+        sizes = [(len(part), len(part)) for part in np.array_split(order, folds)]
+    for number, (tests, validates) in enumerate(sizes, start=1):
+        parts = np.split(order, [tests, tests + validates])
+        test, validation, train = map(np.sort, parts)
+        yield Fold(number, train, validation, test)
+        order = np.roll(order, -tests)
 
 
 @protocol("unseen speakers", own_speaker_folds, "validation", speakers_apart=True)

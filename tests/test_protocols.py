@@ -101,8 +101,7 @@ def test_folds_are_as_promised_or_refused(protocol, columns, folds, seed, corpus
 @pytest.mark.parametrize("protocol", sorted({*PROTOCOLS} - {"listed"}))
 def test_every_protocol_splits_an_ordinary_corpus_and_the_seed_decides(protocol):
     rows, drawn = rows_of((40, 30, 50), speakers=8, texts=6), []
-    usual = PROTOCOLS[protocol].own_folds("", 0) or 8
-    assert len(make_folds(protocol, rows)) == usual
+    assert len(make_folds(protocol, rows)) == PROTOCOLS[protocol].own_folds("", 8)
     for seed in (1, 1, 2, 3):
         made = make_folds(protocol, rows, 3 * (protocol == "speaker"), seed)
         drawn.append(str([fold.parts() for fold in made]))
@@ -134,11 +133,20 @@ def test_holdout_has_the_published_sizes():
     assert [len(part) for part in fold.parts()] == [406, 70, 112]
 
 
-def test_stratified_folds_keep_the_class_shares():
-    rows = rows_of((100, 50))
+def test_stratified_folds_keep_the_class_shares_and_the_sizes_of_speaker():
+    rows = rows_of((100, 50), speaker=np.full(150, ""))
+    assert len(make_folds("stratified", rows)) == 10
     for fold in make_folds("stratified", rows, folds=5, seed=0):
         assert np.bincount(rows.y[fold.test]).tolist() == [20, 10]
         assert np.bincount(rows.y[fold.validation]).tolist() == [20, 10]
+    who = np.repeat([*"abcdefghijkl"], [9, 31, 12, 25, 18, 7, 14, 22, 16, 11, 20, 15])
+    rows = rows_of((100, 60, 40), speaker=who)
+    pairs = [make_folds(name, rows) for name in ("stratified", "speaker")]
+    for fold, other in zip(*pairs, strict=True):
+        assert [*map(len, fold.parts())] == [*map(len, other.parts())]
+        for part in fold.parts():  # a stretch, so less than one clip off at both ends
+            share = len(part) * np.array([0.5, 0.3, 0.2])
+            assert (np.abs(np.bincount(rows.y[part]) - share) < 2).all()
 
 
 def test_validation_rows_train_where_nothing_is_chosen():
