@@ -59,20 +59,16 @@ def systems(
         for system, own in part.groupby(by, sort=False):
             row = dict(zip(PLACE, place, strict=True)) | {"note": ""}
             row |= {"system": system, "reference": name}
-            row |= _or_note(_score, read, own)
-            if system != name:
-                row |= _or_note(_pair, read, own, base, place[1])
+            try:
+                row |= _score(read, own)
+                if system != name:
+                    row |= _pair(read, own, base, place[1])
+            except (ValueError, FileNotFoundError) as error:
+                row["note"] = str(error)
             rows.append(row)
     table = pd.DataFrame(rows, columns=COLUMNS)
     given = table[table["p"].notna()]
     return table.assign(holm_p=given.groupby(PLACE)["p"].transform(metrics.holm))
-
-
-def _or_note(function: Callable[..., dict], *given: Any) -> dict[str, Any]:
-    try:
-        return function(*given)
-    except (ValueError, FileNotFoundError) as error:
-        return {"note": str(error)}
 
 
 def _best_baseline(part: pd.DataFrame, by: str) -> str:

@@ -18,7 +18,7 @@ import pydantic
 from pydantic import Field
 
 from lib import files
-from lib.models import SYSTEMS
+from lib.models import SYSTEMS, Share
 from lib.protocols import PROTOCOLS
 
 Features = Literal[
@@ -31,7 +31,6 @@ Schedule = Literal["constant", "step", "plateau", "cosine"]
 Options = dict[str, Any]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Number = Annotated[int, Field(ge=0, le=100_000)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 Augmentation = Literal["none", "waveform", "cepstrum"]
 Normalisation = Literal["none", "train", "clip", "speaker"]
 Validation = Literal["speakers", "none", "refit"]

@@ -23,14 +23,16 @@ class Device(NamedTuple):
 def select(wanted: str = "auto", *, threads: int = 0) -> Device:
     """Choose the device for all that follows in this process.
 
-    "auto" is a GPU that passes the self-check, else the CPU, on which TensorFlow takes
-    so many `threads` (0 for all) unless it has begun to compute. A GPU's products are
-    of float32 too, not of the shorter TF32, so that it repeats what a CPU finds.
+    "auto" is the GPU if there is one, else the CPU, on which TensorFlow takes so many
+    `threads` (0 for all) unless it has begun to compute. A GPU's products are of
+    float32 too, not of the shorter TF32, so that it repeats what a CPU finds.
+    RuntimeError if the GPU fails the self-check: what has used it cannot leave it.
     """
     if keras.backend.backend() == "jax":
         import jax
 
         jax.config.update("jax_default_matmul_precision", "float32")
+        jax.config.update("jax_default_device", None)  # which an earlier call set
         found = [one.device_kind for one in jax.devices() if one.platform != "cpu"]
     else:
         from tensorflow import config
@@ -47,8 +49,8 @@ def select(wanted: str = "auto", *, threads: int = 0) -> Device:
         check = f"{found[0]} differs from the CPU by {difference:.1e}"
         if difference <= 1e-3:  # rounding is about 1e-6
             return Device("gpu", found[0], check)
-        if wanted == "gpu":
-            raise RuntimeError(f"device 'gpu': {check}, too much; use device='cpu'")
+        way_out = "restart with device='cpu'"
+        raise RuntimeError(f"device '{wanted}': {check}, too much; {way_out}")
     if keras.backend.backend() == "jax":
         jax.config.update("jax_default_device", jax.devices("cpu")[0])
     else:

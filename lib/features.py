@@ -390,8 +390,7 @@ def obtain(params: config.Parameters) -> tuple[Corpus, files.FeatureSet]:
         raise ValueError(f"features '{OFFICIAL}' have no feature_options")
     audio, target = datasets / corpus.name, folder / f"{corpus.name}-{name}.npz"
     if corpus.name == "DEMO" and name != OFFICIAL:
-        if not files.unchanged(audio / corpora.demo.MANIFEST, **corpora.demo.FACTS):
-            corpora.demo.generate(audio, verbose=params.verbose)
+        corpora.demo.generate(audio, verbose=params.verbose)
     if name == OFFICIAL or not audio.is_dir() and target.is_file():
         features = files.read_features(target)
         own = {"corpus": corpus.name, "labels": list(corpus.labels)}

@@ -121,16 +121,17 @@ class Network:
         self.assign([state])
         return answers
 
-    def predict(self, clips: np.ndarray) -> list[np.ndarray]:
-        """Return class probabilities (n, classes) and embeddings (n, width)."""
-        parts = []
+    def predict(self, x: np.ndarray) -> list[np.ndarray]:
+        """Return the class probabilities and embeddings that `models.predict` does."""
+        (clips, owner), parts = files.pieces(x), []
         for start in range(0, len(clips), ANSWERED_AT_ONCE):
             part = clips[start : start + ANSWERED_AT_ONCE]
             # Filled up: a batch of another size would be traced and compiled again.
             full = part[np.arange(ANSWERED_AT_ONCE) % len(part)]
             pair = self.answering.predict_on_batch(full)
             parts.append([np.asarray(array)[: len(part)] for array in pair])
-        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        answers = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        return [models.mean_over_pieces(answer, owner) for answer in answers]
 
     def _tensorflow_step(self, compiled: bool) -> Callable:
         import tensorflow
@@ -318,7 +319,7 @@ class FoldTraining:
             models.save(model, made)
             with files.atomic_path(target) as temporary:
                 shutil.copyfile(made, temporary)
-        probabilities, z = models.predict_utterances(predict, self.data.x[test])
+        probabilities, z = predict(self.data.x[test])
         arrays = {"rows": test, "probabilities": probabilities, "embeddings": z}
         rest = {
             "history": self.history,
@@ -419,7 +420,7 @@ def fit_fold(training: FoldTraining, report: Report) -> dict[str, Any]:
     predict = functools.partial(models.predict, model)
     for prefix, part in (("", fold.train), ("val_", fold.validation)):
         if len(part):
-            probabilities, _ = models.predict_utterances(predict, data.x[part])
+            probabilities, _ = predict(data.x[part])
             row |= scored(data.y[part], probabilities, prefix)
     training.begin(report)
     training.add(row, seconds, report)

@@ -6,14 +6,12 @@ schedule is one of the epoch and the metrics before it to a share of the learnin
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import keras
 import numpy as np
 from keras import ops
 from pydantic import Field, validate_call
-
-from lib import config
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -126,13 +124,3 @@ def cosine(epochs: Epochs = 100, warm_up: Epochs = 5, floor: Factor = 0.01) -> C
 
 
 SCHEDULES = {made.__name__: made for made in (constant, step, plateau, cosine)}
-
-
-def resolved(
-    kind: str, name: str, chosen: Mapping[str, Any], epochs: int = 0
-) -> dict[str, Any]:
-    """Return the options of a "loss", or of a "schedule" for so many epochs."""
-    if name == "cosine":
-        chosen = {"epochs": epochs, **chosen}
-    made = LOSSES[name] if kind == "loss" else SCHEDULES[name]
-    return config.with_defaults(f"{kind} '{name}'", made, chosen)

@@ -63,14 +63,18 @@ def make_settings(
         "augmentation_options": options,
     }
     if not system.fit:
-        epochs = params.epochs_in_force
+        epochs, schedule = params.epochs_in_force, losses.SCHEDULES[params.schedule]
+        # It ends with the training, unless told otherwise.
+        end = {"epochs": epochs} if params.schedule == "cosine" else {}
+        steps = schedule, end | params.schedule_options
+        loss = losses.LOSSES[params.loss], params.loss_options
         settings |= {name: getattr(params, name) for name in config.TRAINING} | {
             "epochs": epochs,
             "batch_size": params.batch_size_in_force,
-            "schedule_options": losses.resolved(
-                "schedule", params.schedule, params.schedule_options, epochs
+            "schedule_options": config.with_defaults(
+                f"schedule '{params.schedule}'", *steps
             ),
-            "loss_options": losses.resolved("loss", params.loss, params.loss_options),
+            "loss_options": config.with_defaults(f"loss '{params.loss}'", *loss),
         }
         _require_effect(settings, folds)
     return settings

@@ -3,9 +3,7 @@
 Scores are shares (0 to 1), shown in per cent. An emotion keeps its colour.
 """
 
-import functools
 import textwrap
-import warnings
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ import pandas as pd
 import seaborn as sns
 import yaml
 from matplotlib.axes import Axes
-from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 
 INK = "#333333"
@@ -32,6 +30,9 @@ _FURTHER = sns.color_palette("colorblind").as_hex()
 def style() -> None:
     """Apply the style of the workbook to all figures that follow."""
     sns.set_theme("paper", "ticks", "colorblind", font_scale=1.05, rc=_DRAWN["style"])
+    there = set(fontManager.get_font_names())  # Matplotlib warns of letters in none
+    fonts = [name for name in _DRAWN["fonts"] if name in there]
+    plt.rcParams["font.family"] = [*plt.rcParams["font.family"], *fonts]
 
 
 def emotion_colours(names: Iterable[str]) -> dict[str, str]:
@@ -48,7 +49,7 @@ def emotion_colours(names: Iterable[str]) -> dict[str, str]:
 
 
 def finish(ax: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
-    """Set title and axis labels, draw all text as it is written, return the axis."""
+    """Set title and axis labels, draw text as it is written, return the axis."""
     # A saved figure would cut off a long title.
     inches = ax.get_position().width * ax.figure.get_figwidth()
     letters = max(20, int(10 * inches))  # of a title in 11 point bold
@@ -56,39 +57,11 @@ def finish(ax: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
     ax.set(title="\n".join(lines), xlabel=x, ylabel=y)
     for axis in ax.figure.axes:
         axis.get_xticklabels(), axis.get_yticklabels()  # makes the texts of the ticks
-    texts = ax.figure.findobj(Text)
-    for text in texts:
+    for text in ax.figure.findobj(Text):
         # The powers of ten of a logarithmic axis are Matplotlib's own formulas.
         if "$" in text.get_text() and r"\mathdefault" not in text.get_text():
             text.set_parse_math(False)
-    _add_fonts(texts)
     return ax
-
-
-def _add_fonts(texts: Sequence[Text]) -> None:
-    """Add installed fonts for letters that those in use lack; warn of what is left."""
-    missing = {ord(letter) for text in texts for letter in text.get_text()} - {10}
-    families = list(plt.rcParams["font.family"])
-    missing = missing.difference(*map(_letters_of, families))
-    for family in fontManager.get_font_names() if missing else ():
-        # The last resort has a box for every letter.
-        if missing & _letters_of(family) and "Last Resort" not in family:
-            families.append(family)
-            missing -= _letters_of(family)
-    plt.rcParams["font.family"] = families
-    for text in texts:
-        text.set_fontfamily(families)
-    if missing:
-        warnings.warn(
-            f"No installed font has the letters {' '.join(map(chr, sorted(missing)))}; "
-            "install the Noto fonts (Noto Sans CJK for Chinese, Japanese and Korean).",
-            stacklevel=3,
-        )
-
-
-@functools.cache
-def _letters_of(family: str) -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties(family=[family]))).get_charmap())
 
 
 def mel_spectrogram(mel, settings, *, title: str = "") -> Axes:

@@ -259,22 +259,19 @@ def load_runs(results: Path, run_ids: Iterable[str] | None = None) -> pd.DataFra
     """
     there = (one.name for one in Path(results).glob("*"))
     ids = sorted(there if run_ids is None else set(run_ids))
-    whole = dict.fromkeys(("folds", "seed", "epochs", "parameters"), "Int64")
-    return pd.DataFrame(_rows(Path(results), ids), columns=COLUMNS).astype(whole)
-
-
-def _rows(results: Path, run_ids: Iterable[str]) -> list[dict[str, Any]]:
     rows, setups = [], {}  # runs of a setup share its settings and their digest
-    for folder in run_ids:
+    for folder in ids:
         try:
-            row = _row(read_manifest(results / folder / "run.json"), folder, setups)
+            document = read_manifest(Path(results) / folder / "run.json")
+            row = _row(document, folder, setups)
             rows.append({name: row[name] for name in COLUMNS if name in row})
         except FileNotFoundError:
             continue
         except (ValueError, LookupError, TypeError) as error:
             note = f"it cannot be read: {error}"
             rows.append({"run_id": folder, "status": "damaged", "note": note})
-    return rows
+    whole = dict.fromkeys(("folds", "seed", "epochs", "parameters"), "Int64")
+    return pd.DataFrame(rows, columns=COLUMNS).astype(whole)
 
 
 def _row(document: Mapping[str, Any], folder: str, setups: dict) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Find a finished run, and test what it or the TIM-Net authors have saved."""
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -97,7 +96,7 @@ def find_run(params: config.Parameters) -> tuple[RunFolders, str]:
         raise FileNotFoundError(message)
     usual = fits["protocol"] == params.protocol_in_force
     run_id = fits["run_id"][usual if usual.any() else ~usual].iloc[-1]
-    chosen = f"{run_id}, the newest that fits, of {len(fits)} finished runs"
+    chosen = f"{run_id}, the newest that fits; finished runs that fit: {len(fits)}"
     known = pd.DataFrame([runs.settings(run) for run in fits.to_dict("records")])
     counts = known.map(str, na_action="ignore").nunique()  # None: it has none
     if left := sorted(config.DECIDE_A_RUN & {*counts[counts > 1].index}):
@@ -171,11 +170,11 @@ def retest(
     rows = pd.Index(data.file).get_indexer(recorded["file"])
     columns = runs.probability_columns(data.label_names)
     if is_official := document["kind"] == runs.OFFICIAL:
-        known = document["config"]["weights_sha256"]
-        weights = official.fold_files(files.located(weights_dir), len(known))
-        if [files.sha256_file(path) for path in weights] != known:
-            fault = f"{weights_dir} does not hold what {folders.run_id} tested; leave"
-            raise ValueError(f"{fault} run_id empty to test it as a run of its own")
+        if not weights_dir:
+            fault = f"{folders.run_id} is of official weights"
+            raise ValueError(f"{fault}; give weights_dir in place of run_id")
+        count = len(document["config"]["weights_sha256"])
+        weights = official.fold_files(files.located(weights_dir), count)
     tables, embeddings = [], []
     folds = recorded.groupby("fold")
     for fold, part in tqdm(folds, "folds", unit="fold", disable=verbose != 1):
@@ -184,8 +183,7 @@ def retest(
             model = official.load_weights(weights[fold - 1], x.shape[-2:], len(columns))
         else:
             model = load_fold(folders, fold, document)
-        predict = partial(models.predict, model)
-        probabilities, embedding = models.predict_utterances(predict, x)
+        probabilities, embedding = models.predict(model, x)
         part = part.assign(y_pred=probabilities.argmax(axis=1))
         part[columns] = probabilities
         tables.append(part)
@@ -228,10 +226,10 @@ def official_run(
         bar = tqdm(weights, "folds", unit="fold", disable=params.verbose != 1)
         for fold, file in zip(folds, bar, strict=True):
             model = official.load_weights(file, shape, classes)
-            predict = partial(models.predict, model)
-            p, z = models.predict_utterances(predict, data.x[fold.test])
+            p, z = models.predict(model, data.x[fold.test])
             outcomes.append({"rows": fold.test, "probabilities": p, "embeddings": z})
         numbers = [fold.number for fold in folds]
+        document["parameters"] = models.trainable_parameters(model)
         document |= train.write_outcomes(folders, data, numbers, outcomes)
         files.write_json(folders.manifest, document)
     return folders

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lib import losses
+from lib import config, losses
 
 
 def test_the_focal_loss_of_a_certain_answer_is_a_number():
@@ -42,10 +42,6 @@ def test_cosine_rises_in_a_line_and_falls_as_half_a_cosine():
         fall = 0.05 + 0.95 * (1 + math.cos(half_turn)) / 2
         told = epoch / 8 if epoch <= 8 else fall
         assert share(epoch, []) == pytest.approx(told, abs=1e-6)
-    # It ends with the training, unless told otherwise.
-    assert losses.resolved("schedule", "cosine", {}, 60)["epochs"] == 60
-    assert losses.resolved("schedule", "cosine", {"epochs": 9}, 60)["epochs"] == 9
-    assert "epochs" not in losses.resolved("schedule", "plateau", {}, 60)
 
 
 def test_a_bad_option_is_named():
@@ -56,5 +52,5 @@ def test_a_bad_option_is_named():
         ("cosine", {"warm_up": 9, "epochs": 9}, "warm_up is 9, but .* has 9 epochs"),
     ):
         with pytest.raises(ValueError, match=message):
-            kind = "loss" if name in losses.LOSSES else "schedule"
-            losses.resolved(kind, name, options, 100)
+            made = (losses.LOSSES | losses.SCHEDULES)[name]
+            config.with_defaults(f"schedule '{name}'", made, options)

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 
 from lib import features, plots
@@ -121,13 +120,7 @@ def test_names_are_drawn_as_they_are_written():
     assert all(text.get_parse_math() for text in drawn(ax).findobj(Text))
 
 
-def test_letters_come_from_a_font_that_has_them_or_are_named(monkeypatch, recwarn):
+def test_letters_come_from_a_font_that_has_them(recwarn):
     # Of the fonts that come with Matplotlib, STIX has these circled letters.
     drawn(plots.probabilities(["\u24b6", "\u24b7x"], [0.5, 0.5], title="\u24b8"))
     assert [str(warning.message) for warning in recwarn] == []
-    assert "STIXGeneral" in plt.rcParams["font.family"]
-    ours = [font for font in fontManager.ttflist if "DejaVu" in font.name]
-    monkeypatch.setattr(fontManager, "ttflist", ours)
-    plots.probabilities(["\u6124\u6012", "\ubd84\ub178"], [0.5, 0.5])
-    said = str(recwarn[0].message)
-    assert "\u6124" in said and "\ubd84" in said and "Noto Sans CJK" in said

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 
@@ -48,7 +49,7 @@ def test_given_parameters_select_and_others_mean_any(workspace):
         run_id, sentence = choose(workspace, corpus="TINY", **given)
         assert run_id.startswith(found) and run_id in sentence
         assert choose(workspace, run_id=run_id)[0] == run_id
-        said = "of 3 finished runs; left open: model_options, protocol, seed"
+        said = "runs that fit: 3; left open: model_options, protocol, seed"
         assert given or sentence.endswith(said)  # all three have three folds
 
 
@@ -194,17 +195,10 @@ def test_official_weights_are_tested_on_their_own_folds(tiny, official):
     assert folders.manifest.stat().st_mtime_ns == before
     (row,) = runs.load_runs(folders.results.parent).to_dict("records")
     assert "epoch chosen on the test fold" in row["warning"]
-
-
-def test_official_weights_need_their_folder_and_their_files(tmp_path, tiny, official):
-    (params, _, folders), folder = official, tmp_path / "weights"
-    shutil.copytree(params.weights_dir, folder)
-    with pytest.raises(FileNotFoundError, match="weights_dir"):
+    trained = networks[0].trainable_weights
+    assert row["parameters"] == sum(math.prod(one.shape) for one in trained)
+    with pytest.raises(ValueError, match="give weights_dir in place of run_id"):
         test.retest(folders, tiny, verbose=0)
-    one, two = (folder / f"3-fold_weights_best_{fold}.hdf5" for fold in (1, 2))
-    shutil.copy(one, two)
-    with pytest.raises(ValueError, match="does not hold what TINY-timnet-paper-s46"):
-        test.retest(folders, tiny, weights_dir=str(folder), verbose=0)
 
 
 def test_parameters_that_contradict_each_other(tmp_path, tiny, official, monkeypatch):

@@ -358,6 +358,20 @@ def test_a_parameter_that_would_change_nothing_is_refused(tiny):
             planning.make_plan(config.validated(given), tiny)
 
 
+def test_a_gpu_that_computes_wrongly_is_refused(monkeypatch):
+    from tensorflow import config as of_tensorflow
+
+    details, chip = {"device_name": "a chip"}, device.Device("gpu", "", "")
+    gpu = of_tensorflow, "get_visible_devices", lambda kind: [chip]
+    named = of_tensorflow.experimental, "get_device_details", lambda gpu: details
+    for place in (gpu, named, (device, "self_check", lambda: 0.5)):
+        monkeypatch.setattr(*place)
+    for wanted in ("auto", "gpu"):
+        fault = f"'{wanted}': a chip differs .* 5.0e-01, too much; restart"
+        with pytest.raises(RuntimeError, match=fault):
+            device.select(wanted)
+
+
 def test_the_settings_are_the_official_ones_and_all_are_compared(tiny):
     """With published runs, whose features, model and options are compared apart."""
     settings = planning.make_plan(config.validated({"corpus": "EMODB"}), tiny).settings
@@ -367,6 +381,11 @@ def test_the_settings_are_the_official_ones_and_all_are_compared(tiny):
     official = {"epochs": 500, "batch_size": 64, "learning_rate": 1e-3}
     official |= {"beta_1": 0.93, "beta_2": 0.98, "label_smoothing": 0.1}
     assert official.items() <= settings.items()
+    # A cosine ends with the training, unless told otherwise.
+    for options, end in (({}, 60), ({"epochs": 9}, 9)):
+        given = {"epochs": 60, "schedule": "cosine", "schedule_options": options}
+        made = planning.make_plan(config.validated(given), tiny).settings
+        assert made["schedule_options"]["epochs"] == end
     classical = planning.make_plan(config.validated(QUICK), tiny).settings
     assert {classical[name] for name in config.TRAINING} == {None}
 

@@ -102,7 +102,7 @@ def join(
     .csv`, a `fold_file` in which each corpus tests once, on what the others teach.
     """
     _refuse("too_few", [] if corpora else ["none"])
-    datasets, tables, folds = located(datasets or DATASETS), [], []
+    datasets, tables = located(datasets or DATASETS), []
     joined = [records.get(one, datasets) for one in corpora]
     for one in joined:
         clips, _ = records.find(one, datasets / one.name)
@@ -112,14 +112,14 @@ def join(
         for column in ("speaker", "text"):
             table[column] = [part and f"{one.name} {part}" for part in table[column]]
         table["file"] = [os.path.relpath(clip.path, datasets) for clip in clips]
-        tables.append(table)
-        folds += [f"{who},{one.name}\n" for who in table["speaker"].unique() if who]
+        tables.append(table.assign(fold=one.name))
     shared = set.intersection(*(set(table["label"]) for table in tables))
     _refuse("not_shared", sorted(set(labels) - shared))
     rows = pd.concat(tables)
     rows = rows[rows["label"].isin(labels or shared)]
-    write_text(datasets / f"{name}.csv", rows.to_csv(index=False))
-    write_text(datasets / f"{name}_folds.csv", "".join(["speaker,fold\n", *folds]))
+    folds = rows.loc[rows["speaker"] != "", ["speaker", "fold"]].drop_duplicates()
+    write_text(datasets / f"{name}.csv", rows[COLUMNS].to_csv(index=False))
+    write_text(datasets / f"{name}_folds.csv", folds.to_csv(index=False))
     synthetic = any(one.synthetic for one in joined)
     return register(name, datasets / f"{name}.csv", datasets, synthetic=synthetic)
 

@@ -161,9 +161,9 @@ def download(corpus: Corpus, datasets: Path | str | None = None) -> Path:
             try:
                 pooch.retrieve(corpus.download, None, processor=unzip, **place)
             except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-                fault = f"{corpus.download} was not fetched, {type(error).__name__}"
+                fault = f"{corpus.download} was not fetched ({error!r})"
                 way = f"Run the same again, or: {corpus.how_to_get}"
-                raise OSError(f"{fault} ({error}). {way}") from error
+                raise OSError(f"{fault}. {way}") from error
             (Path(scratch) / "unpacked").rename(target)
     found = {clip.key: sha256_file(clip.path) for clip in find(corpus, target)[0]}
     odd = sorted({key for key, _ in found.items() ^ load_checksums(corpus).items()})

@@ -90,33 +90,32 @@ def _standardised(network: Any) -> Any:
     return keras.Model(clip, classifier(seen), name=network.name)
 
 
-def predict(model: Any, x: np.ndarray, batch: int = 128) -> tuple[np.ndarray, ...]:
-    """Return class probabilities (n, classes) and embeddings (n, width), float32."""
+def predict(model: Any, x: np.ndarray, batch: int = 128) -> list[np.ndarray]:
+    """Return class probabilities (n, classes) and embeddings (n, width), float32.
+
+    The x are n utterances (frames, coefficients), perhaps in pieces: one in pieces has
+    the mean of the answers to them.
+    """
+    clips, owner = files.pieces(x)
     if hasattr(model, "steps"):  # a pipeline
         from lib.models import baselines
 
-        return baselines.predict(model, x)
-    import keras
+        answers = baselines.predict(model, clips)
+    else:
+        import keras
 
-    both = keras.Model(model.input, [model.output, model.get_layer("embedding").output])
-    # On TensorFlow called: compiling a graph takes longer than the few clips of a fold.
-    # JAX compiles every operation alone if it is not given all of them.
-    answer = both.predict_on_batch if keras.backend.backend() == "jax" else both
-    parts = [answer(x[start : start + batch]) for start in range(0, len(x), batch)]
-    return tuple(
-        np.concatenate([keras.ops.convert_to_numpy(part) for part in kind])
-        for kind in zip(*parts, strict=True)
-    )
-
-
-def predict_utterances(predict: Callable, x: np.ndarray) -> list[np.ndarray]:
-    """Return probabilities (utterances, classes) and embeddings (utterances, width).
-
-    `predict` makes them of clips (n, frames, coefficients); an utterance in pieces has
-    the mean of theirs.
-    """
-    clips, owner = files.pieces(x)
-    return [mean_over_pieces(answer, owner) for answer in predict(clips)]
+        embedding = model.get_layer("embedding").output
+        both = keras.Model(model.input, [model.output, embedding])
+        # On TensorFlow called: compiling a graph takes longer than the clips of a fold.
+        # JAX compiles every operation alone if it is not given all of them.
+        answer = both.predict_on_batch if keras.backend.backend() == "jax" else both
+        starts = range(0, len(clips), batch)
+        parts = [answer(clips[start : start + batch]) for start in starts]
+        parts = [
+            [keras.ops.convert_to_numpy(array) for array in pair] for pair in parts
+        ]
+        answers = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    return [mean_over_pieces(answer, owner) for answer in answers]
 
 
 def mean_over_pieces(answers: np.ndarray, owner: np.ndarray) -> np.ndarray:
