@@ -60,8 +60,8 @@ class Study(pydantic.BaseModel):
 class Training(pydantic.BaseModel):
     """How a network is trained; a system without epochs has no use for it."""
 
-    epochs: Number = Field(0, description="passes; 0: 500, fewer on DEMO, 06, 08")
-    batch_size: Number = Field(0, description="clips per step; 0: 64, fewer on DEMO")
+    epochs: Number = Field(0, description="passes; 0: 500 (DEMO 12, 06 8, 08 20)")
+    batch_size: Number = Field(0, description="clips per step; 0: 64 (DEMO 8)")
     learning_rate: Positive = Field(1e-3, description="Adam's step size")
     beta_1: Share = Field(0.93, description="Adam's first decay")
     beta_2: Share = Field(0.98, description="Adam's second decay")

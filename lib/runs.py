@@ -68,7 +68,8 @@ def now() -> str:
 
 def environment() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    found = {"python": sys.version.split()[0], "platform": platform.platform()}
+    machine = f"{platform.system()} {platform.machine()}"
+    found = {"python": sys.version.split()[0], "platform": machine}
     found["processors"] = str(os.cpu_count())
     packages = "keras tensorflow tensorflow-cpu jax numpy librosa soxr scikit-learn"
     for package in packages.split():

@@ -269,9 +269,9 @@ class Study:
 
         FileNotFoundError if there is none, ValueError if the study has changed since.
         """
-        folder, way = self.folders.results, f"`python -m lib.batch plan {self.name}`"
+        folder, way = self.folders.results, f"`make study STUDY={self.name}`"
         if not (folder / "study.yaml").is_file():
-            raise FileNotFoundError(f"no plan in {folder}; {way} makes it")
+            raise FileNotFoundError(f"no plan in {folder}; {way} makes and runs it")
         if (folder / "study.yaml").read_bytes() != self.path.read_bytes():
             fault = f"{self.path} has changed since its plan"
             raise ValueError(f"{fault}; {way} keeps what is done")

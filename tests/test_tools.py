@@ -101,5 +101,6 @@ def test_the_tables_of_the_pages_are_those_of_the_code():
     pages = [(REPOSITORY / page).read_text("utf-8") for page in readme.PAGES]
     for text in pages:
         assert readme.filled(text) == text, "run `make readme`"
+    assert (REPOSITORY / "docs/results.png").read_bytes() == readme.picture()
     for name in config.Parameters.model_fields:
         assert "".join(pages).count(f"\n| `{name}` | ") == 1

@@ -1,5 +1,6 @@
 """Write the tables of the README and docs that the code knows better than a writer."""
 
+import base64
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args, get_origin
@@ -15,6 +16,7 @@ from lib.protocols import PROTOCOLS
 from tools import student
 
 PAGES = ("README.md", "docs/parameters.md", "docs/teaching.md")
+PICTURE = "08-036"  # the id of its cell
 REFERENCE = REPOSITORY / "Results" / "reference"
 
 
@@ -31,20 +33,12 @@ def parameters_table() -> str:
 def protocols_table() -> str:
     """Return the protocols as a Markdown table."""
     apart = {True: "yes", False: "no", None: "as the file says"}
-    epoch = {
-        "last": "none, the last",
-        "validation": "validation part",
-        "test": "**test part: a leak**",
-    }
-    rows = [
-        (
-            f"`{name}`",
-            item.explanation,
-            apart[item.speakers_apart],
-            epoch[item.chosen_on],
-        )
-        for name, item in PROTOCOLS.items()
-    ]
+    epoch = {"last": "none, the last", "validation": "validation part"}
+    epoch["test"] = "**test part: a leak**"
+    rows = []
+    for name, item in PROTOCOLS.items():
+        said = apart[item.speakers_apart], epoch[item.chosen_on]
+        rows.append((f"`{name}`", item.explanation, *said))
     heads = ("protocol", "what it does", "unseen speakers", "epoch chosen on")
     return _table(heads, rows)
 
@@ -91,6 +85,13 @@ def chapters_table() -> str:
     return _table(("chapter", "words", "code cells", "minutes of reading"), rows)
 
 
+def picture() -> bytes:
+    """Return the figure of the README: that of 08 which shows the way down."""
+    cells = nbformat.read(REPOSITORY / "notebooks/08_leakage.ipynb", as_version=4).cells
+    (drawn,) = (cell for cell in cells if cell.id == PICTURE)
+    return base64.b64decode(drawn.outputs[-1].data["image/png"])
+
+
 def filled(text: str) -> str:
     """Return Markdown with the tables between `<!-- table: name -->` made anew."""
     tables = {
@@ -130,3 +131,4 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 if __name__ == "__main__":
     for page in PAGES:
         write_text(REPOSITORY / page, filled((REPOSITORY / page).read_text("utf-8")))
+    (REPOSITORY / "docs/results.png").write_bytes(picture())
