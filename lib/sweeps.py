@@ -269,12 +269,13 @@ class Study:
 
         FileNotFoundError if there is none, ValueError if the study has changed since.
         """
-        folder, way = self.folders.results, f"`make study STUDY={self.name}`"
+        folder = self.folders.results
         if not (folder / "study.yaml").is_file():
-            raise FileNotFoundError(f"no plan in {folder}; {way} makes and runs it")
+            way = f"`make study STUDY={self.name}` makes and runs it"
+            raise FileNotFoundError(f"no plan in {folder}; {way}")
         if (folder / "study.yaml").read_bytes() != self.path.read_bytes():
-            fault = f"{self.path} has changed since its plan"
-            raise ValueError(f"{fault}; {way} keeps what is done")
+            way = f"`.venv/bin/python -m lib.batch plan {self.name}` keeps what is done"
+            raise ValueError(f"{self.path} has changed since its plan; {way}")
         plain = {"names": COLUMNS, "keep_default_na": False, "dtype": {"variant": str}}
         return self._with_states(pd.read_csv(folder / "plan.tsv", **plain, **TSV))
 

@@ -173,8 +173,11 @@ def retest(
         if not weights_dir:
             fault = f"{folders.run_id} is of official weights"
             raise ValueError(f"{fault}; give weights_dir in place of run_id")
-        count = len(document["config"]["weights_sha256"])
-        weights = official.fold_files(files.located(weights_dir), count)
+        known = document["config"]["weights_sha256"]
+        weights = official.fold_files(files.located(weights_dir), len(known))
+        if [files.sha256_file(path) for path in weights] != known:
+            fault = f"{weights_dir} does not hold what {folders.run_id} tested"
+            raise ValueError(f"{fault}; give the folder of these weights")
     tables, embeddings = [], []
     folds = recorded.groupby("fold")
     for fold, part in tqdm(folds, "folds", unit="fold", disable=verbose != 1):

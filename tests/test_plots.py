@@ -124,3 +124,5 @@ def test_letters_come_from_a_font_that_has_them(recwarn):
     # Of the fonts that come with Matplotlib, STIX has these circled letters.
     drawn(plots.probabilities(["\u24b6", "\u24b7x"], [0.5, 0.5], title="\u24b8"))
     assert [str(warning.message) for warning in recwarn] == []
+    with pytest.warns(UserWarning, match="Glyph 983040 .* missing"):  # of no font
+        drawn(plots.probabilities(["\U000f0000"], [0.5]))

@@ -177,7 +177,7 @@ def official(tmp_path_factory):
     return params, networks, test.official_run(params, tiny_features(), CPU)
 
 
-def test_official_weights_are_tested_on_their_own_folds(tiny, official):
+def test_official_weights_are_tested_on_their_own_folds(tmp_path, tiny, official):
     params, networks, folders = official
     table = runs.read_predictions(folders.predictions)
     splitter = KFold(3, shuffle=True, random_state=46)
@@ -199,6 +199,11 @@ def test_official_weights_are_tested_on_their_own_folds(tiny, official):
     assert row["parameters"] == sum(math.prod(one.shape) for one in trained)
     with pytest.raises(ValueError, match="give weights_dir in place of run_id"):
         test.retest(folders, tiny, verbose=0)
+    shutil.copytree(params.weights_dir, tmp_path / "weights")
+    one, two, _ = sorted((tmp_path / "weights").iterdir())
+    shutil.copy(one, two)
+    with pytest.raises(ValueError, match="does not hold what TINY-timnet-paper-s46"):
+        test.retest(folders, tiny, weights_dir=str(tmp_path / "weights"), verbose=0)
 
 
 def test_parameters_that_contradict_each_other(tmp_path, tiny, official, monkeypatch):
