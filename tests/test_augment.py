@@ -169,7 +169,7 @@ def test_pieces_of_an_utterance_train_and_answer_together(tmp_path, tiny):
     np.testing.assert_allclose(answers, np.nanmean(pieces[:, :, 0], axis=1), rtol=1e-5)
     about = tiny.about | {"x_sha256": files.array_hash(pieces)}
     data = dataclasses.replace(tiny, x=pieces, about=about)
-    folders = small_run(tmp_path, data, model="svm")
+    folders = small_run(tmp_path, data, model="cnn", epochs=1)
     assert len(folders.predictions.read_text().splitlines()) == 1 + 48
     again, _ = test.retest(folders, data, verbose=0)
     assert len(again) == 48
