@@ -236,6 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{given.what} has no use for {', '.join(useless)}")
     try:
         study = Study(given.study, files.Workspace(given.workspace, given.datasets_dir))
+        plan = study.folders.results / "plan.tsv"
+        if given.datasets_dir and given.what != "plan" and plan.is_file():
+            if f"dir: {study.workspace.datasets}," not in plan.read_text("utf-8"):
+                raise ValueError(f"{plan} has other datasets; plan, or leave them out")
         if given.what in ("run", "retry"):
             only = sweeps.LEFT if given.what == "run" else ("failed",)
             table = run(study, only, **where)

@@ -60,7 +60,7 @@ class Study(pydantic.BaseModel):
 class Training(pydantic.BaseModel):
     """How a network is trained; a system without epochs has no use for it."""
 
-    epochs: Number = Field(0, description="passes; 0: 500 (DEMO 12, 06 8, 08 20)")
+    epochs: Number = Field(0, description="passes; 0: 500 (DEMO 12, 8 in 06, 20 in 08)")
     batch_size: Number = Field(0, description="clips per step; 0: 64 (DEMO 8)")
     learning_rate: Positive = Field(1e-3, description="Adam's step size")
     beta_1: Share = Field(0.93, description="Adam's first decay")

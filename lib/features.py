@@ -318,6 +318,7 @@ def prepare(
     key = {
         "settings": dataclasses.asdict(settings),
         "labels": list(corpus.labels),
+        "synthetic": corpus.synthetic,
         "clip_samples": length,
         "dilations": corpus.dilations,
         # Clips that failed are in it too: one that was mended is noticed.

@@ -177,8 +177,9 @@ class FoldTraining:
         self.epochs = self.epochs or settings["epochs"]
         chosen = planning.chosen_on(settings)
         self.chosen_on = chosen if len(self.fold.validation) else "last"
-        # What a file belongs to: the run, and the rows of the fold.
-        self.owner = f"{self.folders.run_id} {config.digest(self.fold.parts())}"
+        # What a file belongs to. Each backend draws other weights from a seed.
+        parts = self.folders.run_id, keras.backend.backend(), self.epochs
+        self.owner = f"{' '.join(map(str, parts))} {config.digest(self.fold.parts())}"
 
     def write(self, path: Path, arrays: Mapping[str, Any], **rest: Any) -> None:
         """Write arrays and JSON values, marked as this fold's."""
@@ -194,7 +195,7 @@ class FoldTraining:
         except Exception:  # a flipped bit of a zip file can raise almost anything
             return None
         if (found := content.pop("owner", "not said")) != self.owner:
-            fault = f"is of another run or of other rows ({found}) than {self.owner}"
+            fault = f"is of another run, backend or rows ({found}) than {self.owner}"
             raise ValueError(f"{path} {fault}; set overwrite=True to retrain it")
         return content
 
@@ -320,6 +321,9 @@ class FoldTraining:
             with files.atomic_path(target) as temporary:
                 shutil.copyfile(made, temporary)
         probabilities, z = predict(self.data.x[test])
+        if not np.isfinite(probabilities).all():
+            fault = "its last step left answers that are not finite"
+            raise FloatingPointError(f"fold {number}: {fault}; lower learning_rate")
         arrays = {"rows": test, "probabilities": probabilities, "embeddings": z}
         rest = {
             "history": self.history,

@@ -105,7 +105,7 @@ def make_folds(
     """
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol '{name}'; one of {list(PROTOCOLS)}")
-    promise, lists = PROTOCOLS[name], [fold_file] * (name == "listed")
+    promise, lists = PROTOCOLS[name], (fold_file, validation) * (name == "listed")
     if bool(fold_file) != bool(lists):
         raise ValueError("protocol 'listed' and fold_file belong together; give both")
     if validation != "speakers" and promise.chosen_on != "validation":
@@ -152,8 +152,8 @@ def untrained_labels(fold: Fold, y: np.ndarray) -> np.ndarray:
 
 @protocol("random folds, last epoch", 10, "last")
 def paper(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
-    """Random folds over utterances; the last epoch is tested."""
-    _require_folds(folds, 2, len(data.y), "utterances")
+    """Random folds over clips; the last epoch is tested."""
+    _require_folds(folds, 2, len(data.y), "clips")
     splitter = split.KFold(folds, shuffle=True, random_state=seed)
     for number, (train, test) in enumerate(splitter.split(data.y), start=1):
         yield Fold(number, train, np.empty(0, np.int64), test)
@@ -161,7 +161,7 @@ def paper(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
 
 @protocol("random folds, best epoch", 10, "test")
 def paper_best(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
-    """Random folds over utterances; the epoch best on the test fold is reported.
+    """Random folds over clips; the epoch best on the test fold is reported.
 
     Its training is that of `paper` too, which then only has to be written down.
     """
@@ -258,7 +258,7 @@ def _grouped(groups, validators, member: np.ndarray) -> Iterator[Fold]:
 
 @protocol("one 70/20/10 split", 1, "validation")
 def holdout(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
-    """One random split by class: 70 % train, 20 % test, 10 % choose the epoch."""
+    """One random split by class: 70 % train, 20 % test, the rest choose the epoch."""
     rng = np.random.default_rng(seed)
     for number in range(1, folds + 1):
         by_class = []
@@ -286,18 +286,22 @@ def repeated_holdout(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
 
 
 @protocol("listed folds", 0, "validation", speakers_apart=None)
-def listed(data: FeatureSet, folds: int, seed: int, fold_file: str) -> Iterator[Fold]:
+def listed(
+    data: FeatureSet, folds: int, seed: int, fold_file: str, wanted: str
+) -> Iterator[Fold]:
     """A file defines the folds; clips it does not name are not used.
 
     Its columns are file or speaker, fold, and perhaps part (train, validation, test).
     Where a fold has no lines for training, all others of the file train; where it has
-    none for validation, the first speakers of the next fold's test validate.
+    none for validation, the first speakers of the next fold's test validate, or of all
+    who train; nobody, if "none" are `wanted`.
     """
     try:
         lines = pd.read_csv(located(fold_file), dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         fault = f"fold_file {fold_file} cannot be read ({error}); give a CSV in UTF-8"
         raise ValueError(fault) from error
+    lines = lines.apply(lambda column: column.str.strip())
     by = "speaker" if "speaker" in lines else "file"
     if not {by, "fold"} <= set(lines) <= {by, "fold", "part"} or lines.empty:
         wanted = "it needs file or speaker, and fold, and may have part"
@@ -311,7 +315,7 @@ def listed(data: FeatureSet, folds: int, seed: int, fold_file: str) -> Iterator[
     faults = {
         f"part is none of {PARTS}": ~table["part"].isin(PARTS),
         f"the corpus has no such {by}": ~table[by].isin(member),
-        "fold is empty": table["fold"].str.strip() == "",
+        "fold is empty": table["fold"] == "",
         "nothing tests in this fold": ~table["fold"].isin(table["fold"][tests]),
         f"this fold names the {by} twice": table.duplicated([by, "fold"]),
         "it tests in another fold too": tests & table.duplicated([by, "part"]),
@@ -328,10 +332,11 @@ def listed(data: FeatureSet, folds: int, seed: int, fold_file: str) -> Iterator[
         made.append([np.isin(member, parts.get(part, [])) for part in PARTS])
     sex_of = dict(zip(data.speaker.tolist(), data.sex.tolist(), strict=True))
     for index, (train, validation, test) in enumerate(made):
-        following = np.unique(data.speaker[made[(index + 1) % len(made)][2]]).tolist()
         train = train if train.any() else named & ~test & ~validation
-        if not validation.any() and "" not in sex_of:
-            chosen = _first_of_each_sex(following, sex_of)
+        if not validation.any() and wanted != "none" and "" not in sex_of:
+            following = train & made[(index + 1) % len(made)][2]
+            rows = following if following.any() else train
+            chosen = _first_of_each_sex(np.unique(data.speaker[rows]).tolist(), sex_of)
             validation = train & np.isin(data.speaker, chosen)
         parts = (train & ~validation, validation, test)
         yield Fold(index + 1, *map(np.flatnonzero, parts))
@@ -344,11 +349,14 @@ def _rows_of(listed_files: pd.Series, files: np.ndarray, fold_file: str) -> list
         path = PurePath(file).with_suffix("")
         for start in range(len(path.parts)):
             known.setdefault(path.parts[start:], set()).add(row)
-    found = []
+    found, folders = [], {part for path in known for part in path[:-1]}
     for file in listed_files:
         parts = PurePath(file).with_suffix("").parts
         tails = (parts[start:] for start in range(len(parts)))
-        found.append(next((known[tail] for tail in tails if tail in known), set()))
+        rows = next((known[tail] for tail in tails if tail in known), set())
+        inside = {part for row in rows for part in PurePath(files[row]).parts}
+        # In another folder of the corpus it may be another speaker's clip.
+        found.append(rows if folders.intersection(parts[:-1]) <= inside else set())
     wrong = [f for f, rows in zip(listed_files, found, strict=True) if len(rows) != 1]
     if wrong:
         fault = f"{len(wrong)} files are not one clip of the corpus each: {wrong[:4]}"

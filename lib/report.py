@@ -47,7 +47,7 @@ def sentence(row: Mapping[str, Any]) -> str:
     known = f"{row['speakers']:.0f}" if row["speakers"] else "unknown"
     end, over = "", f"{known} speakers, one seed"
     if row["matched"] > 1:
-        over = f"{known} speakers and {row['matched']} seeds that both have"
+        over = f"{known} speakers and {row['matched']:.0f} seeds that both have"
         end = "_seeds"
     told += f"; {_span(row, 'difference', '', end, '+')} points against "
     told += f"{row['reference']}, over {over}. "

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import fcntl
 import os
 import platform
@@ -144,7 +145,10 @@ def is_locked(folders: RunFolders) -> bool:
 
 def protocol_label(document: Mapping[str, Any]) -> str:
     """Return the protocol of a run with its warnings, for titles."""
-    label = PROTOCOLS[document["config"]["protocol"]].label
+    promise = PROTOCOLS[document["config"]["protocol"]]
+    if document["config"].get("epochs", 0) is None:  # fitted: it chooses none
+        promise = dataclasses.replace(promise, chosen_on="last")
+    label = promise.label
     if document["kind"] == OFFICIAL:  # this is how the authors chose the epoch
         label = f"{OFFICIAL}; {PROTOCOLS['paper_best'].label}"
     if document["config"].get("normalisation") == "speaker":
@@ -173,7 +177,7 @@ def caveats(document: Mapping[str, Any]) -> dict[str, str]:
         said["speakers unknown"] = "Speakers are not known: one may train and test."
     elif shared:
         told = (
-            f"In {shared} of {len(folds)} folds test speakers also train or validate."
+            f"In {shared} of {len(folds)} folds test speakers train or validate, too."
         )
         said["speakers shared"] = told
     if document["config"].get("normalisation") == "speaker":
@@ -191,8 +195,7 @@ def caveats(document: Mapping[str, Any]) -> dict[str, str]:
         told = "The interval is a hint only: speakers are too few, or not known."
         said["interval indicative only"] = told
     if not (audit := document["data"]["audit"]):
-        told = "The features came without audio: nobody checked."
-        return said | {"audio not checked": told}
+        return said | {"audio not checked": "The features came without checked audio."}
     for severity, mark in (("error", "errors ignored"), ("warning", "data warnings")):
         found = [one for one in audit["problems"] if one["severity"] == severity]
         counts = collections.Counter()
@@ -223,11 +226,6 @@ def predictions_table(*, probabilities, label_names: Sequence[str], **columns):
     table["y_pred"] = probabilities.argmax(axis=1)
     table[probability_columns(label_names)] = probabilities
     return table
-
-
-def write_predictions(target: Path, table: pd.DataFrame) -> None:
-    """Write predictions as CSV, atomically; floats keep all their digits."""
-    files.write_text(target, table.to_csv(index=False, lineterminator="\n"))
 
 
 def read_predictions(path: Path) -> pd.DataFrame:

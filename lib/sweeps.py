@@ -63,6 +63,8 @@ class Sweep(pydantic.BaseModel, extra="forbid"):
     corpora: Annotated[list[str], Several]
     protocols: Annotated[list[str], Several]
     seeds: Annotated[list[NonNegativeInt], Several]
+    joined: dict[str, list[str]] = {}  # corpora to make by `corpora.join`
+    labels: list[str] = []  # of the joined ones; none: all that they share
 
 
 class _EachNameOnce(yaml.SafeLoader):
@@ -225,9 +227,11 @@ class Study:
 
     def plan(self) -> pd.DataFrame:
         """Make the features, write and return the plan; ValueError has all faults."""
-        from lib import features  # with much that reading a plan can do without
+        from lib import corpora, features  # much that reading a plan does without
 
         sweep, faults, found = self.sweep(), {}, {}
+        for name, parts in sweep.joined.items():
+            corpora.join(name, parts, self.workspace.datasets, sweep.labels)
         ordered = sorted(enumerate(self.cells(faults)), key=lambda c: c[1].features)
         for _, alike in itertools.groupby(ordered, lambda c: c[1].features):
             data, known = None, {}  # one set of features in memory at a time
@@ -253,9 +257,14 @@ class Study:
             line = command(run_id, cell, sweep.seeds[order])
             rows.append((run_id, "", *cell[:3], sweep.seeds[order], clips, line))
         table = self.write(pd.DataFrame(rows, columns=COLUMNS))
-        copy = self.folders.results / "study.yaml"
-        files.write_text(copy, self.path.read_text("utf-8"))
+        files.write_text(self.folders.results / "study.yaml", self.asked())
         return table
+
+    def asked(self) -> str:
+        """Return the text of the file, with a hash of all values of the variants."""
+        base, variants = merged({}, self.sweep().base), self.sweep().variants
+        values = [merged(base, changes) for changes in variants.values()]
+        return f"{self.path.read_text('utf-8')}# {config.digest(values)}\n"
 
     def write(self, table: pd.DataFrame) -> pd.DataFrame:
         """Write plan.tsv with the states of now; return it."""
@@ -273,9 +282,9 @@ class Study:
         if not (folder / "study.yaml").is_file():
             way = f"`make study STUDY={self.name}` makes and runs it"
             raise FileNotFoundError(f"no plan in {folder}; {way}")
-        if (folder / "study.yaml").read_bytes() != self.path.read_bytes():
+        if (folder / "study.yaml").read_text("utf-8") != self.asked():
             way = f"`.venv/bin/python -m lib.batch plan {self.name}` keeps what is done"
-            raise ValueError(f"{self.path} has changed since its plan; {way}")
+            raise ValueError(f"{self.path} or a recipe has changed since; {way}")
         plain = {"names": COLUMNS, "keep_default_na": False, "dtype": {"variant": str}}
         return self._with_states(pd.read_csv(folder / "plan.tsv", **plain, **TSV))
 

@@ -147,8 +147,9 @@ def _of_run(params: config.Parameters, folders: RunFolders) -> config.Parameters
 
 def require_data(document: Mapping[str, Any], data: FeatureSet) -> None:
     """Raise ValueError unless a run was trained on exactly these data."""
-    known, about = document["config"], data.about
-    for name in ("corpus", "features", "clip_samples", "data_sha256"):
+    known, about = dict(document["config"]), data.about
+    known["labels"] = document["data"]["label_names"]
+    for name in ("corpus", "features", "clip_samples", "data_sha256", "labels"):
         if known[name] != about[name]:
             raise ValueError(
                 f"run {document['run_id']} was trained on {name} '{known[name]}', not "

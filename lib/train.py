@@ -232,7 +232,8 @@ def write_outcomes(
         probabilities=probabilities,
         label_names=data.label_names.tolist(),
     )
-    runs.write_predictions(folders.predictions, table)
+    text = table.to_csv(index=False, lineterminator="\n")
+    files.write_text(folders.predictions, text)
     arrays = {"file": data.file[tested], "fold": fold, "z": embeddings.astype("f4")}
     files.write_npz(folders.embeddings, arrays)
     written = [folders.predictions, folders.embeddings, *saved]

@@ -118,6 +118,7 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(study):
         ({"corpora": ["SAVEE", "EMODB"]}, "EMODB, holdout: .*EMODB"),
         ({"corpora": ["SAVEE", "SAVEE"]}, "slow, SAVEE.*same run"),
         ({"seeds": [1, 1]}, "seed 1: is the same run as slow"),
+        ({"joined": {"BOTH": ["EMODB", "SAVEE"]}}, "not there: .*EMODB"),
         ({"protocols": ["speakers"]}, "did you mean 'speaker'"),
         ({"seed": 3}, "seed: Extra inputs"),
     ):
@@ -128,12 +129,23 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(study):
         assert not (study().workspace.results / "studies").exists()
 
 
-def test_a_study_that_changed_since_its_plan_is_refused_and_nothing_lost(study):
+def test_what_changed_since_the_plan_is_refused(study, tmp_path, monkeypatch, capsys):
     before = study().plan()
     toy = study(seeds=[1, 2, 3])
-    with pytest.raises(ValueError, match="changed since its plan; .*batch plan toy"):
+    with pytest.raises(ValueError, match="has changed since; .*batch plan toy"):
         toy.read()
-    assert toy.plan()["id"].tolist()[:6] == before["id"].tolist()
+    assert toy.plan()["id"].tolist()[:6] == before["id"].tolist()  # nothing is lost
+    place = f"toy --workspace {tmp_path / 'work'} --datasets-dir".split()
+    for at, code in ((toy.workspace.datasets, 0), (tmp_path, 2)):
+        assert batch.main(["status", *place, str(at)]) == code
+    assert "plan.tsv has other datasets" in capsys.readouterr().err
+    monkeypatch.setattr(sweeps, "RECIPES", tmp_path)
+    (tmp_path / "mine.yaml").write_text("{model: cnn, epochs: 2}")
+    toy = study(base={"recipe": "mine"})
+    toy.plan()
+    (tmp_path / "mine.yaml").write_text("{model: cnn, epochs: 3}")
+    with pytest.raises(ValueError, match="or a recipe has changed since"):
+        toy.read()
 
 
 def test_a_wrong_place_to_run_is_one_clear_error(study, tmp_path, monkeypatch):

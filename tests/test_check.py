@@ -273,7 +273,7 @@ def test_the_report_puts_errors_first_and_stops_on_them(release):
     frame = report.to_frame()
     assert frame["severity"].tolist() == ["error", "warning", "warning", "warning"]
     assert sorted(frame["kind"]) == ["altered", "empty", "extra", "rate"]
-    assert "35 utterances (535 expected), 34 usable" in report.summary()
+    assert "35 clips (535 expected), 34 usable" in report.summary()
     assert report.clips["usable"].tolist() == (report.clips["file"] != FIRST).tolist()
     left = report.clips.set_index("file").loc["wav/08a01Ta.wav"]
     samples, rate = soundfile.read(io.BytesIO(GOOD[left.name]))

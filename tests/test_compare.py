@@ -34,7 +34,7 @@ def board(results, frames):
     for run_id, (frame, own) in frames.items():
         own = {"train": {"n": 36, "speakers": ["01", "02"]}} | own
         write_run(results, run_id, uar=uar(frame), **own)
-        runs.write_predictions(results / run_id / "predictions.csv", frame)
+        frame.to_csv(results / run_id / "predictions.csv", index=False)
     return runs.leaderboard(runs.load_runs(results))
 
 
@@ -44,19 +44,20 @@ def test_systems_are_compared_with_a_named_one_over_the_seeds_that_both_have(tmp
     frames = {f"good{n}": (good[n], {"seed": n, "epochs": 9}) for n in range(3)}
     frames |= {f"bad{n}": (bad[n], {"seed": n}) for n in range(2)}
     frames |= {"worst": (answers(2, seed=5), {"seed": 1, "epochs": 1})}
-    elsewhere = {"corpus": "SAVEE", "seed": 0}
-    frames |= {
-        "there": (good[0], elsewhere),
-        "base": (bad[0], elsewhere | {"epochs": 2}),
-    }
+    for name, place in {
+        "there": ("corpus", "SAVEE"),
+        "text": ("protocol", "text"),
+    }.items():
+        own = {"seed": 0, place[0]: place[1]}
+        frames |= {name: (good[0], own), f"{name}0": (bad[0], own | {"epochs": 2})}
     table = board(tmp_path, frames)
     table["variant"] = table["system"].replace(
         {"timnet, epochs 500": "usual", "timnet, epochs 2": "usual"}
     )
-    table.loc[table["run_id"] == "there", "variant"] = "new"
+    table.loc[table["run_id"].isin(["there", "text"]), "variant"] = "new"
     found = compare.systems(tmp_path, table, "usual", by="variant")
-    found = found.set_index(["corpus", "system"])
-    row = found.loc[("EMODB", "timnet, epochs 9")]
+    found = found.set_index(["corpus", "protocol", "system"]).sort_index()
+    row = found.loc[("EMODB", "speaker", "timnet, epochs 9")]
     both = np.mean([uar(good[n]) - uar(bad[n]) for n in range(2)])
     assert row["uar"] == pytest.approx(np.mean([*map(uar, good)]))
     assert row["difference"] == pytest.approx(both)
@@ -64,25 +65,27 @@ def test_systems_are_compared_with_a_named_one_over_the_seeds_that_both_have(tmp
     assert row["low_seeds"] < row["low"] < both < row["high"] < row["high_seeds"]
     assert row["uar_low"] < row["uar"] < row["uar_high"] and row["trainers"] == "2"
     assert row["smallest_p"] == 2 / 2**6
-    # The reference has a score and no p; two rows of one family, one of the other.
-    p = found.loc["EMODB", "p"]
+    # The reference has a score and no p; two rows of one family, one of the others.
+    p = found.loc["EMODB", "speaker"]["p"]
     assert p.isna().tolist() == [name == "usual" for name in p.index]
     given = p.dropna()
-    assert found.loc["EMODB", "holm_p"][given.index].tolist() == pytest.approx(
-        metrics.holm(given).tolist()
-    )
-    other = found.loc[("SAVEE", "new")]
-    assert other["holm_p"] == other["p"] and other["reference"] == "usual"
+    assert found.loc["EMODB", "speaker"]["holm_p"][
+        given.index
+    ].tolist() == pytest.approx(metrics.holm(given).tolist())
+    for place in (("SAVEE", "speaker", "new"), ("EMODB", "text", "new")):
+        other = found.loc[place]
+        assert other["holm_p"] == other["p"] and other["reference"] == "usual"
 
 
-def test_random_splits_are_tested_by_the_corrected_t_of_all_folds(tmp_path):
+@pytest.mark.parametrize("protocol", ["paper", "stratified"])
+def test_random_splits_are_tested_by_the_corrected_t(tmp_path, protocol):
     sides = {"logistic": (12, 14), "svm": (13, 8), "timnet": (20, 22)}
     frames, gains = {}, []
     for model, rights in sides.items():
         for seed, right in enumerate(rights):
-            own = {"model": model, "protocol": "paper", "seed": seed}
+            own = {"model": model, "protocol": protocol, "seed": seed}
             frames[f"{model}{seed}"] = answers(right, seed), own
-    better = {"model": "svm", "protocol": "paper", "normalisation": "speaker"}
+    better = {"model": "svm", "protocol": protocol, "normalisation": "speaker"}
     frames["speaker"] = answers(19), better | {"seed": 0}
     for seed in range(2):
         ours, theirs = (frames[f"{name}{seed}"][0] for name in ("timnet", "logistic"))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_runs import make_manifest, write_run
 
-from lib import excel, runs
+from lib import excel
 
 LABELS = ("angry", "happy", "sad")
 
@@ -42,7 +42,7 @@ def written(folder, frame, label_names=LABELS, ids=("EMODB-0123abcd",), **change
         document = make_manifest(run_id, **changes)
         document["data"]["label_names"] = list(label_names)
         write_run(folder, run_id, document)
-        runs.write_predictions(folder / run_id / "predictions.csv", frame)
+        frame.to_csv(folder / run_id / "predictions.csv", index=False)
     excel.write_summary_workbook(folder / "s.xlsx", folder, ids)
     return openpyxl.load_workbook(folder / "s.xlsx")
 

@@ -261,6 +261,9 @@ def test_joined_corpora_test_what_the_others_teach(tmp_path):
     params |= {"workspace": str(tmp_path / "work"), "ignore_problems": True}
     _, data = features.obtain(config.validated(params))
     assert data.about["synthetic"] and len(data) == 8  # as one of the corpora is
+    corpora.register("ONE", tmp_path / "audio" / "ONE", tmp_path, **given)
+    corpora.join("BOTH", both, tmp_path)
+    assert not features.obtain(config.validated(params))[1].about["synthetic"]
     clips = clips_of("BOTH", tmp_path)
     rows = types.SimpleNamespace(label_names=joined.labels, about={"corpus": "BOTH"})
     rows.y = np.array([[*joined.labels].index(clip.label) for clip in clips])

@@ -180,6 +180,12 @@ def test_of_equal_scores_the_lower_loss_then_the_earlier_wins(watched, share, ch
         assert entry["epoch_chosen"] == choice
 
 
+def test_answers_that_are_not_finite_are_an_error(watched):
+    Witness.answers[EPOCHS] = np.nan
+    with pytest.raises(FloatingPointError, match="answers that are not finite"):
+        watched(protocol="paper")
+
+
 def focal(q, p, gamma=2.0, alpha=0.25):
     """Lin et al. 2017 with soft labels; the report of the modified TIM-Net."""
     return alpha * (1 - (q * p).sum(axis=1)) ** gamma * -(q * np.log(p)).sum(axis=1)

@@ -177,12 +177,19 @@ def listed(tmp_path):
 
 def test_listed_folds_are_those_of_the_file(listed):
     rows, make = listed
-    made = make("speaker,fold\ns00,a\ns01,a\ns02,b\ns03,b\ns04,c\n")
+    made = make("speaker,fold\ns00,a\ns01, a \ns02,b\ns03,b\ns04,c\n")
     speakers = [{*rows.speaker[part]} for fold in made for part in fold.parts()]
     s00, s01, s02, s03, s04 = (f"s0{number}" for number in range(5))
     assert speakers[:3] == [{s04}, {s02, s03}, {s00, s01}]  # s05 is in no line
     assert speakers[3:6] == [{s00, s01}, {s04}, {s02, s03}]
     assert speakers[6:] == [{s02, s03}, {s00, s01}, {s04}]
+    lines = "speaker,fold,part\ns00,1,test\ns01,1,train\ns02,1,train\ns03,1,train\n"
+    (fold,) = make(lines)
+    assert 0 < len(fold.validation) and 0 < len(fold.train) < 24
+    (fold,) = make(lines, validation="none")
+    assert (len(fold.validation), len(fold.train), len(fold.test)) == (0, 24, 8)
+    (fold, _) = make("speaker,fold\ns00,1\ns01,2\n", validation="none")
+    assert {*rows.speaker[fold.train]} == {s01}
     # As EmoBox has them: another folder and format, training lines, a part left out.
     parts = zip(rows.file, ["train", "test", ""] * 16, strict=True)
     lines = [f"downloads/x/{f[:-4]}.flac,1,{part}\n" for f, part in parts if part]
@@ -195,6 +202,7 @@ def test_listed_folds_are_those_of_the_file(listed):
     ("text", "given", "message"),
     [
         ("file,fold\nclip0,1\nnobody,2\n", {}, "1 files are not one clip.*nobody"),
+        ("file,fold\ns01/clip0,1\n", {}, "1 files are not one clip.*s01/clip0"),
         ("speaker,fold\ns00,1\ns77,2\n", {}, "'s77,2' .1 so.: the corpus has no"),
         ("speaker,group\ns00,1\n", {}, "needs file or speaker, and fold"),
         ("file,fold,part\nclip0,1,dev\n", {}, "'clip0,1,dev'.*part is none of"),
@@ -240,7 +248,7 @@ BY_LABEL = {"speaker": np.repeat(["a", "b", "c", "d"], 12)}  # one trains, of th
 @pytest.mark.parametrize(
     ("protocol", "rows", "folds", "message"),
     [
-        ("paper", rows_of((3, 3)), 10, "6 utterances into 10 folds"),
+        ("paper", rows_of((3, 3)), 10, "6 clips into 10 folds"),
         ("speaker", rows_of((20, 20), speakers=1), 0, "1 speakers into 1.*another pro"),
         ("speaker", rows_of((20, 20), speakers=4), 9, "4 speakers into 9.* 2 to 4"),
         ("speaker", rows_of((20, 20), **UNKNOWN), 0, "40 clips have no speaker.*strat"),

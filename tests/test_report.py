@@ -42,7 +42,7 @@ def study(tmp_path, monkeypatch):
             if f"{key}{seed}" in frames:
                 (tmp_path / "Results" / f"{key}{seed}" / sweeps.TESTED).touch()
     made.write(pd.DataFrame(rows, columns=sweeps.COLUMNS))
-    (made.folders.results / "study.yaml").write_text(STUDY)
+    (made.folders.results / "study.yaml").write_text(made.asked(), "utf-8")
     return made, frames
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib import runs
-from lib.files import Workspace
+from lib.files import Workspace, write_text
 
 
 def make_manifest(run_id, **changes):
@@ -62,14 +62,14 @@ def test_predictions_come_back_as_they_were_and_changes_are_noticed(tmp_path):
     folders = runs.RunFolders(Workspace(tmp_path), "X")
     with pytest.raises(FileNotFoundError, match="no predictions at"):
         runs.read_predictions(folders.predictions)
-    runs.write_predictions(folders.predictions, table)
+    write_text(folders.predictions, table.to_csv(index=False))
     kept = runs.artefacts(folders, [folders.predictions])
     write_run(folders.results.parent, "X", make_manifest("X") | {"artefacts": kept})
     found = runs.read_predictions(folders.predictions)
     pd.testing.assert_frame_equal(found, table, check_dtype=False, rtol=0, atol=0)
     copied = shutil.copytree(folders.results, folders.results.parent / "reference/X")
     for path in (folders.predictions, copied / "predictions.csv"):
-        runs.write_predictions(path, table.assign(y_pred=0))
+        table.assign(y_pred=0).to_csv(path, index=False)
         with pytest.raises(ValueError, match="changed after the run was finished"):
             runs.read_predictions(path)
 
@@ -107,6 +107,8 @@ def test_what_spoils_a_score_is_said_and_marked_in_tables(tmp_path):
         assert load(tmp_path).loc["x", "warning"] == mark
     assert runs.caveats(make_manifest("x")) == {}
     assert runs.protocol_label(make_manifest("x")) == "unseen speakers"
+    fitted = make_manifest("x", protocol="paper_best", epochs=None)
+    assert "chosen" not in runs.protocol_label(fitted)
     leaking = make_manifest("x", protocol="paper_best", synthetic=True)
     official = make_manifest("x", kind="official weights")
     for document, mark in ((leaking, "synthetic speech"), (official, "official")):

@@ -113,6 +113,9 @@ def test_a_run_on_other_data_is_refused(workspace, tiny):
     other = dataclasses.replace(tiny, about=tiny.about | {"features": "cktim"})
     with pytest.raises(ValueError, match="on features 'timnet', not on 'cktim'"):
         test.require_data(document, other)
+    other = dataclasses.replace(tiny, about=tiny.about | {"labels": ["a", "b"]})
+    with pytest.raises(ValueError, match="on labels '.*', not on '.'a', 'b'.'"):
+        test.require_data(document, other)
     # Another processor rounds differently; the run is the same.
     x = np.nextafter(tiny.x, np.float32(9))
     about = tiny.about | {"x_sha256": array_hash(x)}

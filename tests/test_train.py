@@ -247,10 +247,15 @@ def test_a_run_that_is_killed_ends_bit_by_bit_as_an_undisturbed_one(tmp_path):
     assert not [*folder.rglob(".partial-*"), *folder.rglob("*.checkpoint.npz")]
 
 
-@pytest.mark.parametrize("file", ["outcome", "checkpoint", "manifest"])
+@pytest.mark.parametrize("file", ["outcome", "checkpoint", "manifest", "backend"])
 def test_files_of_another_run_are_refused(tmp_path, copied, tiny, file):
     """Files of a run under another seed are put into this run's folders."""
-    if file == "manifest":
+    if file == "backend":
+        with np.load(copied.outcome(1)) as content:
+            arrays = dict(content)
+        told = str(arrays["rest"]).replace(f" {keras.backend.backend()} ", " other ")
+        np.savez(copied.outcome(1), **arrays | {"rest": np.array(told)})
+    elif file == "manifest":
         known = document(copied)
         known["config"]["data_sha256"] = "other"
         copied.manifest.write_text(json.dumps(known))
@@ -258,7 +263,7 @@ def test_files_of_another_run_are_refused(tmp_path, copied, tiny, file):
         other = run(tmp_path / "other", tiny, seed=5, epochs=1)
         copied.outcome(1).unlink()
         shutil.copy(other.outcome(1), getattr(copied, file)(1))
-    message = "(settings or data differ|another run or of other rows).*overwrite=True"
+    message = "(settings or data differ|another run, backend or rows).*overwrite=True"
     with pytest.raises(ValueError, match=message):
         run(copied.workspace.root, tiny)
 

@@ -24,8 +24,7 @@ def parameters_table() -> str:
     """Return the notebooks' parameters as a Markdown table."""
     rows = []
     for name, field in Parameters.model_fields.items():
-        default = f"`{field.get_default()!r}`"
-        allowed = _allowed(field.annotation)
+        allowed, default = _allowed(field.annotation), f"`{field.get_default()!r}`"
         rows.append((f"`{name}`", allowed, default, field.description))
     return _table(("parameter", "allowed", "default", "meaning"), rows)
 
@@ -60,14 +59,22 @@ def systems_table() -> str:
 
 def reference_table() -> str:
     """Return the UAR of the committed runs as a Markdown table, in per cent."""
-    table = compare.systems(REFERENCE, runs.leaderboard(runs.load_runs(REFERENCE)))
+    board = runs.leaderboard(runs.load_runs(REFERENCE))
+    table = compare.systems(REFERENCE, board)
     low, mean, high = (100 * table[name] for name in ("uar_low", "uar", "uar_high"))
     spans = zip(mean, low, high, table["seeds"], strict=True)
     table["score"] = ["{:.1f} [{:.1f}, {:.1f}], {}".format(*span) for span in spans]
     index = ["corpus", "system"]
     wide = table.pivot(index=index, columns="protocol", values="score").fillna("–")
     wide = wide[table["protocol"].unique()].rename(columns="`{}`".format)
-    return _table((*index, *wide), wide.reset_index().to_numpy().tolist())
+    rows = _table((*index, *wide), wide.reset_index().to_numpy().tolist())
+    pairs = compare.beside(board).query("protocol == published_protocol")
+    pairs = pairs[(pairs["published_variant"] == "") & (pairs["model"] == "timnet")]
+    means = pairs.groupby(["corpus", "protocol", "published_uar"])["uar"].mean()
+    told = [
+        f"{c} `{p}` {our:.1f} ({their:.1f})" for (c, p, their), our in means.items()
+    ]
+    return f"{rows}\n\nTIM-Net, mean over folds (published): {', '.join(told)}."
 
 
 def chapters_table() -> str:
@@ -75,8 +82,7 @@ def chapters_table() -> str:
     rows = []
     for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
         cells = nbformat.read(path, as_version=4).cells
-        tags = [cell.metadata.get("tags", []) for cell in cells]
-        cells = [c for c, t in zip(cells, tags, strict=True) if not {*t} & student.OWN]
+        cells = [c for c in cells if not student.OWN & {*c.metadata.get("tags", [])}]
         prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
         # Nobody reads the source of a drawing.
         words = re.sub(r"(?s)```mermaid.*?```", "", " ".join(prose)).split()

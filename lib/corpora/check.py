@@ -154,7 +154,7 @@ class Report:
         """Return the outcome in a sentence."""
         expected = self.counts["expected"].sum() or "an unknown number"
         verified = f"{self.clips['released'].sum()} verified originals"
-        found = f"{len(self.utterances)} utterances ({expected} expected)"
+        found = f"{len(self.utterances)} clips ({expected} expected)"
         faults = f"{len(self.problems)} problems, {len(self.errors)} of them errors"
         found += f", {len(self.usable)} usable, {verified}; {faults}"
         return f"{self.corpus.name} in {self.folder}: {found}."
