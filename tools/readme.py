@@ -64,10 +64,9 @@ def reference_table() -> str:
     low, mean, high = (100 * table[name] for name in ("uar_low", "uar", "uar_high"))
     spans = zip(mean, low, high, table["seeds"], strict=True)
     table["score"] = ["{:.1f} [{:.1f}, {:.1f}], {}".format(*span) for span in spans]
-    index = ["corpus", "system"]
-    wide = table.pivot(index=index, columns="protocol", values="score").fillna("–")
-    wide = wide[table["protocol"].unique()].rename(columns="`{}`".format)
-    rows = _table((*index, *wide), wide.reset_index().to_numpy().tolist())
+    wide = table.pivot(index=["corpus", "system"], columns="protocol", values="score")
+    wide = wide.fillna("–")[table["protocol"].unique()].rename(columns="`{}`".format)
+    rows = _table(("corpus", "system", *wide), wide.reset_index().to_numpy().tolist())
     pairs = compare.beside(board).query("protocol == published_protocol")
     pairs = pairs[(pairs["published_variant"] == "") & (pairs["model"] == "timnet")]
     means = pairs.groupby(["corpus", "protocol", "published_uar"])["uar"].mean()
