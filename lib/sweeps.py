@@ -262,8 +262,8 @@ class Study:
 
     def asked(self) -> str:
         """Return the text of the file, with a hash of all values of the variants."""
-        base, variants = merged({}, self.sweep().base), self.sweep().variants
-        values = [merged(base, changes) for changes in variants.values()]
+        told = self.sweep()
+        values = [merged(merged({}, told.base), one) for one in told.variants.values()]
         return f"{self.path.read_text('utf-8')}# {config.digest(values)}\n"
 
     def write(self, table: pd.DataFrame) -> pd.DataFrame:
