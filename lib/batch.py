@@ -229,6 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         how = {"action": "append_const", "const": queue, "dest": "queues"}
         parser.add_argument(f"--{queue.split('.')[0]}", help=f"{queue} alone", **how)
     given = parser.parse_args(arguments)
+    if given.workers < 0:
+        parser.error(f"--workers is {given.workers}; give 1 or more")
     where = {name: getattr(given, name) for name in ("workers", "scheduler", "cluster")}
     asked = {name for name in where if where[name]}.union(given.queues or ())
     used = {"run": where, "retry": where, "script": sweeps.QUEUES}.get(given.what, ())

@@ -18,7 +18,7 @@ RECIPES = files.REPOSITORY / "notebooks" / "recipes"
 PLACE = ["corpus", "protocol"]
 ENDS = ("low", "high", "low_seeds", "high_seeds")
 SCORED = ["seeds", "uar", *(f"uar_{end}" for end in ENDS)]
-SCORED += ["parameters", "label", "trainers", "clips"]
+SCORED += ["parameters", "label", "warning", "trainers", "clips"]
 PAIRED = ["matched", "difference", *ENDS, "reliable", "speakers"]
 COLUMNS = [*PLACE, "system", "reference", *SCORED, *PAIRED]
 COLUMNS += ["p", "smallest_p", "holm_p", "note"]
@@ -35,15 +35,15 @@ OTHER_AUDIO = r"synthetic|ignored| clips$|warnings:.*(altered|encoding|extra|rat
 def systems(
     results: Path, board: pd.DataFrame, reference: str = "", by: str = "system"
 ) -> pd.DataFrame:
-    """Return a row for every system: its score over all seeds, and beside a reference.
+    """Return a row for every system, the best mean UAR first, beside a reference.
 
     `by` is the column of the leaderboard that names systems, `reference` one of them;
     without it, the best baseline of a corpus and protocol that is not transductive.
     uar is the mean over `seeds`, difference that over the `matched` ones, which both
     have; low_seeds and high_seeds are those of `metrics.mean_score`. p is that of the
-    sign-flip test over speakers, for random splits of the corrected t test; holm_p
-    corrects it for all rows of a corpus and protocol. trainers and clips are how many
-    speakers and clips train in a fold; note says what there is not, and why.
+    sign-flip test, for random splits of the corrected t test; holm_p corrects it for
+    all rows of a corpus and protocol. trainers and clips are how many speakers and
+    clips train in a fold; note says what there is not. RuntimeError if a file changed.
     """
 
     @functools.cache
@@ -56,7 +56,8 @@ def systems(
     for place, part in runs.newest(board).groupby(PLACE, sort=False):
         name = reference or _best_baseline(part, by)
         base = part[part[by] == name]
-        for system, own in part.groupby(by, sort=False):
+        for system in part.groupby(by)["uar"].mean().sort_values().index[::-1]:
+            own = part[part[by] == system]
             row = dict(zip(PLACE, place, strict=True)) | {"note": ""}
             row |= {"system": system, "reference": name}
             try:
@@ -85,6 +86,8 @@ def _score(read: Callable, own: pd.DataFrame) -> dict[str, Any]:
     trainers = sorted({len(one["speakers"]) for one in trained})
     told["trainers"] = " to ".join(map(str, {trainers[0]: 1, trainers[-1]: 1}))
     told["clips"] = np.mean([one["n"] for one in trained])
+    marks = {*"; ".join(own["warning"]).split("; ")} - {""}
+    told["warning"] = "; ".join(sorted(marks))
     return told | {"seeds": len(own), **own[["parameters", "label"]].iloc[0]}
 
 

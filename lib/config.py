@@ -222,17 +222,13 @@ def from_notebook(
     for name, value in values.items():
         now = namespace.get(name, value)
         if isinstance(now, str | int | float | list | dict) and now != value:
-            raise ValueError(
-                f"the variable {name} is {now!r}, but the cells say {value!r}: set it "
-                "in the cell of parameters, and use other names elsewhere"
-            )
+            fault = f"the variable {name} is {now!r}, but the cells say {value!r}: set "
+            raise ValueError(f"{fault}it in the cell of parameters alone")
     given = {*changed, *injected}
     usable = {*shown, *DECIDE_A_RUN} if selects_a_run else {*shown}
     if useless := sorted(given - usable):
-        raise ValueError(
-            f"this notebook has no use for {', '.join(useless)}; it takes "
-            f"{', '.join(sorted(usable))}"
-        )
+        fault = f"this notebook has no use for {', '.join(useless)}; it takes "
+        raise ValueError(fault + ", ".join(sorted(usable)))
     return validated({name: values[name] for name in given})
 
 
@@ -249,10 +245,8 @@ def _plain_values(source: str) -> dict[str, Any]:
         except (TypeError, ValueError, SyntaxError):
             plain = False
         if not plain:
-            raise ValueError(
-                f"`{written}` is not `name: type = value` with a plain value; put "
-                "calls and imports into another cell, under other names"
-            )
+            fault = f"`{written}` is not `name: type = value` with a plain value"
+            raise ValueError(f"{fault}; put calls and imports into another cell")
     return values
 
 

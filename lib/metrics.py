@@ -152,10 +152,11 @@ def compare_predictions(first, second) -> dict[str, Any]:
         clips = [side[keys].sort_values(keys).to_numpy() for side in pair]
         if not np.array_equal(*clips):
             odd = set(pair[0]["file"]) ^ set(pair[1]["file"])
-            raise ValueError(
+            fault = (
                 f"{len(odd)} clips were tested by one system only, some more often or "
-                "under another label or speaker; compare runs of one corpus, under "
-                "protocols that test the same clips"
+            )
+            raise ValueError(
+                f"{fault}under another label or speaker; choose other runs"
             )
     counts, unit = _by_cluster([*first, *second])
     sides = np.split(counts, 2)

@@ -66,15 +66,13 @@ def make_settings(
         epochs, schedule = params.epochs_in_force, losses.SCHEDULES[params.schedule]
         # It ends with the training, unless told otherwise.
         end = {"epochs": epochs} if params.schedule == "cosine" else {}
-        steps = schedule, end | params.schedule_options
-        loss = losses.LOSSES[params.loss], params.loss_options
+        steps = f"schedule '{params.schedule}'", schedule, end | params.schedule_options
+        loss = f"loss '{params.loss}'", losses.LOSSES[params.loss], params.loss_options
         settings |= {name: getattr(params, name) for name in config.TRAINING} | {
             "epochs": epochs,
             "batch_size": params.batch_size_in_force,
-            "schedule_options": config.with_defaults(
-                f"schedule '{params.schedule}'", *steps
-            ),
-            "loss_options": config.with_defaults(f"loss '{params.loss}'", *loss),
+            "schedule_options": config.with_defaults(*steps),
+            "loss_options": config.with_defaults(*loss),
         }
         _require_effect(settings, folds)
     return settings
@@ -140,10 +138,8 @@ def require_use(params: config.Parameters, data: FeatureSet) -> None:
     weighted = params.class_weights != "none"
     useless += ["class_weights"] * (weighted and name == "majority")
     if SYSTEMS[name].fit and useless:
-        raise ValueError(
-            f"{name} is fitted in one go, without epochs, and has no use for "
-            f"{', '.join(useless)}; leave that out"
-        )
+        fault = f"{name} is fitted in one go, without epochs, and has no use for "
+        raise ValueError(f"{fault}{', '.join(useless)}; leave that out")
     how, altered = params.normalisation, params.augmentation
     one_frame, unknown = data.x.shape[-2] == 1, "" in data.speaker
     faults = [

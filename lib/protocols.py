@@ -124,9 +124,7 @@ def make_folds(
         for what, member in apart.items():
             _require_apart(fold, what, member, data)
         if len(np.unique(data.y[fold.train])) == 1:
-            raise ValueError(
-                f"fold {fold.number} trains one label; change the protocol"
-            )
+            raise ValueError(f"fold {fold.number} trains one label; change protocol")
     if all(set(data.y[one.test]) == set(untrained_labels(one, data.y)) for one in made):
         raise ValueError("no fold trains a label that it tests; use another protocol")
     return made
@@ -265,10 +263,8 @@ def holdout(data: FeatureSet, folds: int, seed: int) -> Iterator[Fold]:
         for label in np.unique(data.y):
             members = rng.permutation(np.flatnonzero(data.y == label))
             if len(members) < 5:
-                raise ValueError(
-                    f"protocol 'holdout' needs 5 clips of every label, and "
-                    f"'{data.label_names[label]}' has {len(members)}; use another one"
-                )
+                fault = f"'{data.label_names[label]}' has {len(members)} clips"
+                raise ValueError(f"{fault}, 'holdout' needs 5; use another protocol")
             first, second = int(0.7 * len(members)), int(0.2 * len(members))
             by_class.append(np.split(members, [first, first + second]))
         parts = (np.sort(np.concatenate(part)) for part in zip(*by_class, strict=True))
@@ -367,17 +363,14 @@ def _rows_of(listed_files: pd.Series, files: np.ndarray, fold_file: str) -> list
 def _require_folds(folds: int, least: int, most: int, what: str) -> None:
     if not least <= folds <= most:
         way_out = f"set `folds` to a number from {least} to {most}"
-        if most < least:
-            way_out = "use another protocol"
+        way_out = way_out if least <= most else "use another protocol"
         raise ValueError(f"cannot split {most} {what} into {folds} folds; {way_out}")
 
 
 def _require_known(names: np.ndarray, column: str) -> None:
     if np.any(names == ""):
-        raise ValueError(
-            f"{np.sum(names == '')} clips have no {column}; register the corpus from a "
-            "CSV with that column, or use protocol 'stratified'"
-        )
+        fault = f"{np.sum(names == '')} clips have no {column}; register the corpus "
+        raise ValueError(f"{fault}from a CSV with it, or use protocol 'stratified'")
 
 
 def _require_apart(fold: Fold, what: str, member: np.ndarray, data: FeatureSet) -> None:
@@ -385,8 +378,6 @@ def _require_apart(fold: Fold, what: str, member: np.ndarray, data: FeatureSet) 
     sides = [set(member[part]) - {""} for part in fold.parts()]
     for one, other in itertools.combinations(sides, 2):
         if shared := one & other:
-            people = np.unique(data.speaker[np.isin(member, list(shared))])[:8]
-            raise ValueError(
-                f"fold {fold.number}: {len(shared)} {what}s are on two sides (speakers "
-                f"{', '.join(people)}); remove the clips that 01_preprocess names"
-            )
+            who = np.unique(data.speaker[np.isin(member, list(shared))])[:8]
+            told = f"{len(shared)} {what}s are on two sides (speakers {', '.join(who)})"
+            raise ValueError(f"fold {fold.number}: {told}; 01_preprocess names clips")

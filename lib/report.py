@@ -11,7 +11,9 @@ from lib import compare, files, runs
 from lib.sweeps import Study
 
 CELL = ["corpus", "protocol", "system"]
-SPOILT = "transductive|synthetic|chosen on the test fold"
+# Marks of `runs.caveats` that a row carries; the others are about the interval.
+SPOILT = "synthetic|transductive|chosen on|ignored|clips|unknown|shared|untrained"
+SIGNS = {"−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "|": "$|$"}
 NOTE = "UAR in per cent, difference from the reference in points, means over the seeds "
 NOTE += "[95 % interval over test speakers; with seeds: over speakers and seeds]."
 
@@ -28,9 +30,9 @@ def variants(study: Study) -> pd.DataFrame:
     board["system"] = board["run_id"].map(done)
     found = compare.systems(results, board, study.sweep().reference)
     planned = plan.groupby(CELL, sort=False).size().rename("planned").reset_index()
-    table = planned.merge(found, "left", CELL).sort_values(CELL[:2], kind="stable")
+    table = planned.merge(found, "left", CELL)
     table[["seeds", "matched"]] = table[["seeds", "matched"]].fillna(0).astype(int)
-    return table.fillna({"note": "no run is done", "label": ""})
+    return table.fillna({"note": "no run is done", "label": "", "warning": ""})
 
 
 def sentence(row: Mapping[str, Any]) -> str:
@@ -63,12 +65,14 @@ def sentence(row: Mapping[str, Any]) -> str:
     test = "corrected t" if row["protocol"] in compare.RANDOM else "sign-flip"
     p = row["note"] or f"p = {row['holm_p']:.3f} ({test} test, corrected by Holm)"
     p += ", above 5 %: not settled" * (clear and row["holm_p"] > 0.05)
+    p += ", for these seeds alone" * (not clear and row["holm_p"] <= 0.05)
     return f"{told}{hint}; {p}.".replace("p = 0.000", "p < 0.001")
 
 
 def _protocol(row: Mapping[str, Any]) -> str:
     """Return the protocol with what spoils a score of this row."""
-    return ", ".join([row["protocol"], *re.findall(SPOILT, row["label"])])
+    marks = [mark for mark in row["warning"].split("; ") if re.search(SPOILT, mark)]
+    return ", ".join([row["protocol"], *marks])
 
 
 def _span(row, value: str, start: str, end: str = "", sign: str = "") -> str:
@@ -110,11 +114,11 @@ def write(folder: Path, table: pd.DataFrame, title: str) -> None:
     files.write_text(folder / "variants.md", "\n\n".join(parts) + "\n")
     layout = "l" * len(CELL) + "r" * (len(text.columns) - len(CELL))
     latex = text.to_latex(index=False, escape=True, column_format=layout)
-    for sign, command in {"−": "$-$", "–": "--", "<": "$<$"}.items():
+    for sign, command in SIGNS.items():
         latex = latex.replace(sign, command)
     latex = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{latex}}}\n"
     latex += f"\\par{{\\footnotesize {NOTE}}}\n".replace("%", "\\%")
-    told = "% needs the packages booktabs and graphicx; it suits a page in landscape\n"
+    told = "% for a page in landscape, with booktabs and graphicx; Greek: LuaLaTeX\n"
     files.write_text(folder / "variants.tex", told + latex)
     files.write_text(folder / "variants.csv", table.to_csv(index=False))
     with files.atomic_path(folder / "variants.xlsx") as target:

@@ -176,9 +176,7 @@ def caveats(document: Mapping[str, Any]) -> dict[str, str]:
     if "" in set().union(*trained, *tested):
         said["speakers unknown"] = "Speakers are not known: one may train and test."
     elif shared:
-        told = (
-            f"In {shared} of {len(folds)} folds test speakers train or validate, too."
-        )
+        told = f"In {shared} of {len(folds)} folds test speakers train or validate."
         said["speakers shared"] = told
     if document["config"].get("normalisation") == "speaker":
         told = "A speaker's clips are normalised together, the tested ones too."
@@ -246,7 +244,7 @@ def require_unchanged(path: Path) -> None:
     place = f"Results/{document['run_id']}/{path.name}"  # also where it was copied
     for item in document["artefacts"] if document["status"] == "done" else ():
         if item["path"] == place and item["sha256"] != files.sha256_file(path):
-            raise ValueError(f"{path} was changed after the run was finished; {AGAIN}")
+            raise RuntimeError(f"{path} was changed after its run was done; {AGAIN}")
 
 
 def load_runs(results: Path, run_ids: Iterable[str] | None = None) -> pd.DataFrame:

@@ -50,16 +50,24 @@ def _free(values: Values) -> Values:
     return values
 
 
+def _plain(name: str) -> str:
+    """Refuse a name that a table or a spreadsheet would not keep as it is."""
+    if not name.isprintable() or name != name.strip() or name[:1] in ("", "="):
+        raise ValueError("a name is one printable line, without = or blanks in front")
+    return name
+
+
 Changes = Annotated[Values, pydantic.AfterValidator(_free)]
+Name = Annotated[str, pydantic.AfterValidator(_plain)]
 
 
-class Sweep(pydantic.BaseModel, extra="forbid"):
+class Sweep(pydantic.BaseModel, extra="forbid", strict=True):
     """What a study file says: every variant on every corpus, protocol and seed."""
 
     title: str
     base: Changes  # parameters of 02_train; "recipe" names the file to begin with
     reference: str  # the variant that the others are compared with
-    variants: Annotated[dict[str, Changes], Several]  # changes of the base
+    variants: Annotated[dict[Name, Changes], Several]  # changes of the base
     corpora: Annotated[list[str], Several]
     protocols: Annotated[list[str], Several]
     seeds: Annotated[list[NonNegativeInt], Several]
@@ -93,11 +101,13 @@ def merged(values: Values, changes: Values) -> Values:
     """Return parameters with changes; a recipe among these replaces the parameters."""
     changes = dict(changes)
     if recipe := changes.pop("recipe", ""):
-        values = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text("utf-8"))
-    result = dict(values)
+        path = (RECIPES / recipe).with_suffix(".yaml")
+        values = yaml.safe_load(path.read_text("utf-8"))
+    result, default = dict(values), config.Parameters()
     # Options belong to a choice: another model, say, begins with its own defaults.
     for name in ("features", "model", "schedule", "loss", "augmentation"):
-        if changes.get(name, values.get(name)) != values.get(name):
+        before = values.get(name, getattr(default, name))
+        if changes.get(name, before) != before:
             result.pop(f"{name.replace('features', 'feature')}_options", None)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict)
@@ -112,7 +122,7 @@ class Cell(NamedTuple):
     corpus: str
     protocol: str
     params: config.Parameters
-    features: tuple[str, str, str]  # corpus, preset, digest of its options
+    features: tuple[str, str, str, bool]  # corpus, preset, its options, all problems
     train: str  # the parameters of 02 without the seed, in YAML
     test: str  # and those of 03 without the run id
 
@@ -171,8 +181,10 @@ def state(folders: RunFolders) -> str:
 def reason(folders: RunFolders) -> str:
     """Return the last error that a failed run named, else its last line."""
     lines = (folders.results / FAILED).read_text("utf-8", "replace").strip().split("\n")
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    return [*lines, *errors][-1]
+    found = [re.match(r"[\w.]*(Error|Exception)\b", line) for line in lines]
+    last = max([n for n, match in enumerate(found) if match], default=-1)
+    more = lines[last + 1 : last + 2] if lines[last].endswith(":") else []
+    return " ".join([lines[last], *more])
 
 
 def counts(table: pd.DataFrame) -> str:
@@ -219,10 +231,12 @@ class Study:
                 faults.setdefault(str(error), f"{variant}, {corpus}, {protocol}")
                 continue
             of = corpus, params.feature_preset, config.digest(params.feature_options)
+            of = *of, params.ignore_problems
             names = {"workspace", "datasets_dir", "device", "verbose"} & values.keys()
             tested = _flow({name: values[name] for name in names})
             trained = _flow({name: values[name] for name in values.keys() - {"seed"}})
-            found.append(Cell(variant, corpus, protocol, params, of, trained, tested))
+            place = variant, corpus, params.protocol_in_force
+            found.append(Cell(*place, params, of, trained, tested))
         return found
 
     def plan(self) -> pd.DataFrame:
@@ -261,9 +275,12 @@ class Study:
         return table
 
     def asked(self) -> str:
-        """Return the text of the file, with a hash of all values of the variants."""
+        """Return the text of the file, a hash of all values, and of lists of folds."""
         told = self.sweep()
         values = [merged(merged({}, told.base), one) for one in told.variants.values()]
+        names = sorted({one.get("fold_file") or "" for one in values})
+        paths = [self.workspace.datasets / name for name in names]
+        values += [files.sha256_file(path) for path in paths if path.is_file()]
         return f"{self.path.read_text('utf-8')}# {config.digest(values)}\n"
 
     def write(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -284,7 +301,7 @@ class Study:
             raise FileNotFoundError(f"no plan in {folder}; {way}")
         if (folder / "study.yaml").read_text("utf-8") != self.asked():
             way = f"`.venv/bin/python -m lib.batch plan {self.name}` keeps what is done"
-            raise ValueError(f"{self.path} or a recipe has changed since; {way}")
+            raise ValueError(f"{self.path}, recipe or fold file changed since; {way}")
         plain = {"names": COLUMNS, "keep_default_na": False, "dtype": {"variant": str}}
         return self._with_states(pd.read_csv(folder / "plan.tsv", **plain, **TSV))
 

@@ -151,11 +151,9 @@ def require_data(document: Mapping[str, Any], data: FeatureSet) -> None:
     known["labels"] = document["data"]["label_names"]
     for name in ("corpus", "features", "clip_samples", "data_sha256", "labels"):
         if known[name] != about[name]:
-            raise ValueError(
-                f"run {document['run_id']} was trained on {name} '{known[name]}', not "
-                f"on '{about[name]}': on other recordings, labels or speakers than are "
-                "there now. Run 02_train: with these it is another run."
-            )
+            fault = f"run {document['run_id']} was trained on {name} '{known[name]}', "
+            fault += f"not '{about[name]}': on other recordings, labels or speakers"
+            raise ValueError(f"{fault}. Run 02_train: with these it is another run.")
 
 
 def retest(

@@ -28,9 +28,8 @@ def plain_timnet(frames, coefficients, classes, *, blocks, filters, kernel_size=
         pooled = layers.GlobalAveragePooling1D()(layers.Add()(signals))
         levels.append(layers.Reshape((1, filters))(pooled))
     stacked = layers.Concatenate(axis=1)(levels)
-    fused = layers.Flatten()(
-        layers.Dense(1, use_bias=False)(layers.Permute((2, 1))(stacked))
-    )
+    weighted = layers.Dense(1, use_bias=False)(layers.Permute((2, 1))(stacked))
+    fused = layers.Flatten()(weighted)
     return keras.Model(clip, layers.Dense(classes, "softmax")(fused))
 
 

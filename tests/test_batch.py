@@ -74,6 +74,7 @@ def test_a_plan_has_every_run_once_under_the_id_that_training_gives_it(study):
     lines = (toy.folders.results / "plan.tsv").read_text("utf-8").splitlines()
     assert [line.split("\t")[0] for line in lines] == expected
     assert toy.read().equals(table)
+    assert set(study(protocols=[""]).plan()["protocol"]) == {"speaker"}
     toy = study(variants={"0.1": {}, "0.10": {"epochs": 3}}, reference="0.1")
     assert toy.plan()["variant"].tolist() == toy.read()["variant"].tolist()  # as text
 
@@ -93,11 +94,12 @@ def test_the_time_left_is_reckoned_from_the_runs_that_are_done(study):
 
 def test_another_choice_begins_with_its_own_options():
     base = {"model": "timnet", "model_options": {"dilations": 3, "dropout": 0.2}}
-    assert sweeps.merged(base, {"model_options": {"backward": False}}) == {
-        "model": "timnet",
-        "model_options": {"dilations": 3, "dropout": 0.2, "backward": False},
-    }
+    without = {"model_options": {"backward": False}}
+    merged = base["model_options"] | without["model_options"]
+    assert sweeps.merged(base, without) == base | {"model_options": merged}
     assert sweeps.merged(base, {"model": "svm"}) == {"model": "svm"}
+    del base["model"]  # which is the default
+    assert sweeps.merged(base, {"model": "timnet"} | without)["model_options"] == merged
     focal = {"loss": "focal", "loss_options": {"gamma": 3.0}}
     assert sweeps.merged(focal, {"loss": "margin"}) == {"loss": "margin"}
     from_recipe = sweeps.merged(base, {"recipe": "cktim/emovo", "epochs": 7})
@@ -118,6 +120,9 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(study):
         ({"corpora": ["SAVEE", "EMODB"]}, "EMODB, holdout: .*EMODB"),
         ({"corpora": ["SAVEE", "SAVEE"]}, "slow, SAVEE.*same run"),
         ({"seeds": [1, 1]}, "seed 1: is the same run as slow"),
+        ({"seeds": [True]}, "seeds: 0: Input should be a valid integer"),
+        ({"variants": {"slow": {}, "a\tb": {}}}, "variants.*one printable line"),
+        ({"variants": {"slow": {}, "=1": {}}}, "variants.*one printable line"),
         ({"joined": {"BOTH": ["EMODB", "SAVEE"]}}, "not there: .*EMODB"),
         ({"protocols": ["speakers"]}, "did you mean 'speaker'"),
         ({"seed": 3}, "seed: Extra inputs"),
@@ -132,7 +137,7 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(study):
 def test_what_changed_since_the_plan_is_refused(study, tmp_path, monkeypatch, capsys):
     before = study().plan()
     toy = study(seeds=[1, 2, 3])
-    with pytest.raises(ValueError, match="has changed since; .*batch plan toy"):
+    with pytest.raises(ValueError, match="changed since; .*batch plan toy"):
         toy.read()
     assert toy.plan()["id"].tolist()[:6] == before["id"].tolist()  # nothing is lost
     place = f"toy --workspace {tmp_path / 'work'} --datasets-dir".split()
@@ -144,7 +149,15 @@ def test_what_changed_since_the_plan_is_refused(study, tmp_path, monkeypatch, ca
     toy = study(base={"recipe": "mine"})
     toy.plan()
     (tmp_path / "mine.yaml").write_text("{model: cnn, epochs: 3}")
-    with pytest.raises(ValueError, match="or a recipe has changed since"):
+    with pytest.raises(ValueError, match="recipe or fold file changed"):
+        toy.read()
+    lists = tmp_path / "work" / "Datasets" / "mine.csv"
+    lists.parent.mkdir(exist_ok=True)
+    lists.write_text("speaker,fold\n" + "".join(f"s{n},{n % 2}\n" for n in range(4)))
+    toy = study(base={"model": "cnn", "fold_file": "mine.csv"}, protocols=["listed"])
+    toy.plan()
+    lists.write_text("speaker,fold\n" + "".join(f"s{n},{n // 2}\n" for n in range(4)))
+    with pytest.raises(ValueError, match="recipe or fold file changed"):
         toy.read()
 
 
@@ -162,7 +175,8 @@ def test_a_wrong_place_to_run_is_one_clear_error(study, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=told):
             batch.run(study(), **where)
     monkeypatch.setattr(batch, "run", lambda _, only, **where: sys.exit(only[0]))
-    lines = {"plan toy --workers 2": "2", "run toy --slurm": "2", "retry toy": "failed"}
+    lines = dict.fromkeys(("plan toy --workers 2", "run toy --slurm"), "2")
+    lines |= {"run toy --workers -1": "2", "retry toy": "failed"}
     for line, told in lines.items():  # no option is ignored; `retry` takes the failed
         with pytest.raises(SystemExit, match=f"^{told}$"):
             batch.main(line.split())
@@ -170,9 +184,7 @@ def test_a_wrong_place_to_run_is_one_clear_error(study, tmp_path, monkeypatch):
 
 def test_seeds_are_trained_as_one_program_on_the_gpu_of_jax_alone(study, monkeypatch):
     table = study().plan()
-    alone = {
-        line: (one,) for line, one in zip(table["command"], table["id"], strict=True)
-    }
+    alone = dict(zip(table["command"], zip(table["id"]), strict=True))
     assert batch._tasks(table, gpus=[]) == batch._tasks(table, gpus=["0"]) == alone
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert batch._tasks(table, gpus=[]) == alone

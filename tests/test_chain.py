@@ -81,12 +81,10 @@ def test_the_chapter_of_ablations_writes_the_report_of_a_study(tmp_path):
     table, cpu = study.plan(), select("cpu")
     for cell in study.cells({}):
         corpus, data = features.obtain(cell.params)
-        plans = [
-            planning.make_plan(
-                cell.params.model_copy(update={"seed": seed}), data, corpus
-            )
-            for seed in study.sweep().seeds
-        ]
+        plans = []
+        for seed in study.sweep().seeds:
+            params = cell.params.model_copy(update={"seed": seed})
+            plans.append(planning.make_plan(params, data, corpus))
         for folders in train.train(plans, data, workspace, device=cpu, verbose=0):
             (folders.results / TESTED).touch()
     said = execute("07_ablations", tmp_path)

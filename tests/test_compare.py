@@ -44,18 +44,17 @@ def test_systems_are_compared_with_a_named_one_over_the_seeds_that_both_have(tmp
     frames = {f"good{n}": (good[n], {"seed": n, "epochs": 9}) for n in range(3)}
     frames |= {f"bad{n}": (bad[n], {"seed": n}) for n in range(2)}
     frames |= {"worst": (answers(2, seed=5), {"seed": 1, "epochs": 1})}
-    for name, place in {
-        "there": ("corpus", "SAVEE"),
-        "text": ("protocol", "text"),
-    }.items():
-        own = {"seed": 0, place[0]: place[1]}
+    places = {"there": {"corpus": "SAVEE"}, "text": {"protocol": "text"}}
+    for name, place in places.items():
+        own = place | {"seed": 0}
         frames |= {name: (good[0], own), f"{name}0": (bad[0], own | {"epochs": 2})}
     table = board(tmp_path, frames)
-    table["variant"] = table["system"].replace(
-        {"timnet, epochs 500": "usual", "timnet, epochs 2": "usual"}
-    )
+    usual = ["timnet, epochs 500", "timnet, epochs 2"]
+    table["variant"] = table["system"].replace(usual, "usual")
     table.loc[table["run_id"].isin(["there", "text"]), "variant"] = "new"
     found = compare.systems(tmp_path, table, "usual", by="variant")
+    for _, place in found.groupby(["corpus", "protocol"]):
+        assert place["uar"].is_monotonic_decreasing  # by the mean, not the best seed
     found = found.set_index(["corpus", "protocol", "system"]).sort_index()
     row = found.loc[("EMODB", "speaker", "timnet, epochs 9")]
     both = np.mean([uar(good[n]) - uar(bad[n]) for n in range(2)])
@@ -68,10 +67,8 @@ def test_systems_are_compared_with_a_named_one_over_the_seeds_that_both_have(tmp
     # The reference has a score and no p; two rows of one family, one of the others.
     p = found.loc["EMODB", "speaker"]["p"]
     assert p.isna().tolist() == [name == "usual" for name in p.index]
-    given = p.dropna()
-    assert found.loc["EMODB", "speaker"]["holm_p"][
-        given.index
-    ].tolist() == pytest.approx(metrics.holm(given).tolist())
+    corrected = found.loc["EMODB", "speaker"]["holm_p"].dropna()
+    assert corrected.tolist() == pytest.approx(metrics.holm(p.dropna()).tolist())
     for place in (("SAVEE", "speaker", "new"), ("EMODB", "text", "new")):
         other = found.loc[place]
         assert other["holm_p"] == other["p"] and other["reference"] == "usual"
@@ -90,9 +87,8 @@ def test_random_splits_are_tested_by_the_corrected_t(tmp_path, protocol):
     for seed in range(2):
         ours, theirs = (frames[f"{name}{seed}"][0] for name in ("timnet", "logistic"))
         for fold in (1, 2):
-            gains.append(
-                uar(ours[ours["fold"] == fold]) - uar(theirs[theirs["fold"] == fold])
-            )
+            pair = [uar(side[side["fold"] == fold]) for side in (ours, theirs)]
+            gains.append(pair[0] - pair[1])
     found = compare.systems(tmp_path, board(tmp_path, frames)).set_index("system")
     # Of baselines that are not transductive it is the best. 12 clips test, 36 train.
     assert set(found["reference"]) == {"logistic"}
@@ -127,6 +123,10 @@ def test_what_cannot_be_compared_says_why(tmp_path):
     assert found["difference"].notna().sum() == 2 and found["holm_p"].isna().all()
     alone = table[table["run_id"] == "usual"]
     assert compare.systems(tmp_path, alone)["note"].str.contains("the same seed").all()
+    kept = [{"path": "Results/usual/predictions.csv", "sha256": "another"}]
+    write_run(tmp_path, "usual", artefacts=kept)
+    with pytest.raises(RuntimeError, match="was changed after its run"):
+        compare.systems(tmp_path, alone)
 
 
 def test_protocols_of_a_system_are_compared_as_rows_of_one_group(tmp_path):

@@ -20,10 +20,8 @@ def pair(filters, taps, dilation, causal, frames=None):
         clip = keras.Input((frames, 5))
         networks.append(keras.Model(clip, layer(clip)))
     rng = np.random.default_rng(0)
-    weights = [
-        rng.uniform(0.2, 1.0, w.shape) * rng.choice([-1, 1])
-        for w in networks[0].weights
-    ]
+    shapes = [weight.shape for weight in networks[0].weights]
+    weights = [rng.uniform(0.2, 1.0, s) * rng.choice([-1, 1]) for s in shapes]
     weights[-1] = np.abs(weights[-1])  # the moving variance
     for network in networks:
         network.set_weights(weights)

@@ -98,14 +98,12 @@ def evaluate(sheet, formula):
 
 
 def final_block(sheet):
-    """Return the matrix and the report of the last block as computed."""
+    """Yield the matrix and the report of the last block as computed."""
     (top,) = (c.row for c in sheet["A"] if str(c.value).startswith("Final"))
     matrix = sheet.iter_rows(top + 2, top + 4, 2, 4)
     report = sheet.iter_rows(top + 6, top + 11, 2, 5)
-    return (
-        np.array([[evaluate(sheet, cell.value) for cell in row] for row in rows])
-        for rows in (matrix, report)
-    )
+    for rows in (matrix, report):
+        yield np.array([[evaluate(sheet, cell.value) for cell in row] for row in rows])
 
 
 def test_the_summary_averages_the_folds(tmp_path):

@@ -275,16 +275,12 @@ def test_normalised_features_are_those_of_the_formula():
     for row in range(len(data)):
         for coefficient in range(data.x.shape[-1]):
             values = data.x[row, :, coefficient].astype(float)
-            np.testing.assert_allclose(
-                by_clip[row, :, coefficient],
-                values - sum(values) / len(values),
-                atol=1e-5,
-            )
+            wanted = values - sum(values) / len(values)
+            np.testing.assert_allclose(by_clip[row, :, coefficient], wanted, atol=1e-5)
             theirs = data.x[data.speaker == data.speaker[row], :, coefficient].ravel()
             mean = statistics.fmean(theirs)
             deviation = statistics.pstdev(map(float, theirs))
-            np.testing.assert_allclose(
-                by_speaker[row, :, coefficient], (values - mean) / deviation, atol=1e-4
-            )
+            found, wanted = by_speaker[row, :, coefficient], (values - mean) / deviation
+            np.testing.assert_allclose(found, wanted, atol=1e-4)
     for how in ("none", "train"):
         assert features.normalised(data, how).x is data.x

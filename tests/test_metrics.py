@@ -126,13 +126,8 @@ def lacking(seed=0):
     kept = ~((y_true < 2) & np.isin(speaker, ["s1", "s4"]))
     y_true, speaker = y_true[kept], speaker[kept]
     hits = rng.random((2, 2, len(y_true))) < np.array([0.5, 0.6])[:, None, None]
-    return [
-        [
-            as_frame(y_true, np.where(hit, y_true, (y_true + 1) % 5), speaker)
-            for hit in side
-        ]
-        for side in hits
-    ]
+    told = np.where(hits, y_true, (y_true + 1) % 5)
+    return [[as_frame(y_true, one, speaker) for one in side] for side in told]
 
 
 def uar(table):
@@ -146,11 +141,9 @@ def test_the_interval_leaves_speakers_out_of_the_pooled_score():
         kept = [[t[t["speaker"] != name] for t in side] for side in (first, second)]
         without.append([np.mean([*map(uar, side)]) for side in kept])
     ours, theirs = np.array(without).T
-    expected = (
-        (ours, metrics.mean_score(first)),
-        (ours - theirs, metrics.compare_predictions(first, second)),
-    )
-    for values, found in expected:
+    alone = metrics.mean_score(first)
+    paired = metrics.compare_predictions(first, second)
+    for values, found in ((ours, alone), (ours - theirs, paired)):
         variance = 5 / 6 * np.sum((values - values.mean()) ** 2)
         half = stats.t.ppf(0.975, 5) * np.sqrt(variance)
         assert found["high"] - found["low"] == pytest.approx(2 * half)
@@ -253,9 +246,8 @@ def test_too_few_speakers_have_no_p(speakers, least):
     found = metrics.compare_predictions(sides[:1], sides[1:])
     assert found["smallest_p"] == least
     # All speakers have the same sign: the p is the smallest.
-    assert found["sign_flip_p"] == pytest.approx(
-        least if least < 0.05 else np.nan, nan_ok=True
-    )
+    wanted = least if least < 0.05 else np.nan
+    assert found["sign_flip_p"] == pytest.approx(wanted, nan_ok=True)
     unknown = [[side.assign(speaker="")] for side in sides]
     found = metrics.compare_predictions(*unknown)
     assert np.isnan(found["sign_flip_p"]) and found["speakers"] == 0
@@ -264,23 +256,16 @@ def test_too_few_speakers_have_no_p(speakers, least):
 def test_the_corrected_t_test_is_that_of_its_formula_and_holds_its_level():
     rng = np.random.default_rng(0)
     values = rng.normal(0.5, 1, 10)
-    assert metrics.corrected_t(values, 0) == pytest.approx(
-        stats.ttest_1samp(values, 0).pvalue
-    )
+    usual = stats.ttest_1samp(values, 0)
+    assert metrics.corrected_t(values, 0) == pytest.approx(usual.pvalue)
     # A variance of (1/n + 1/4) in place of 1/n, of ten splits of 80/20.
-    t = stats.ttest_1samp(values, 0).statistic / np.sqrt(1 + 10 / 4)
+    t = usual.statistic / np.sqrt(1 + 10 / 4)
     assert metrics.corrected_t(values, 0.25) == pytest.approx(2 * stats.t.sf(abs(t), 9))
     # Scores of splits that share most of their clips: a common part, and an own one.
-    shared = np.sqrt(0.2) * rng.normal(size=(2000, 1)) + np.sqrt(0.8) * rng.normal(
-        size=(2000, 10)
-    )
-    corrected, plain = np.mean(
-        [
-            [metrics.corrected_t(row, ratio) < 0.05 for ratio in (1 / 4, 0)]
-            for row in shared
-        ],
-        axis=0,
-    )
+    common, own = (rng.normal(size=(2000, count)) for count in (1, 10))
+    rows = np.sqrt(0.2) * common + np.sqrt(0.8) * own
+    found = [[metrics.corrected_t(row, ratio) for row in rows] for ratio in (1 / 4, 0)]
+    corrected, plain = np.mean(np.array(found) < 0.05, axis=1)
     assert corrected == pytest.approx(0.05, abs=0.01) and plain > 0.2
     assert np.isnan(metrics.corrected_t([0.5], 0.1))
     assert np.isnan(metrics.corrected_t([0.5, 0.5], 0.1))
@@ -307,9 +292,8 @@ def test_predictions_are_matched_by_file_and_seeds_averaged(seeds):
             metrics.compare_predictions([one], [changed])
     # Overlapping splits test a clip in several folds.
     twice = [pd.concat([side[0], side[0].assign(fold=2)]) for side in sides]
-    assert metrics.compare_predictions(*([one] for one in twice))[
-        "value"
-    ] == pytest.approx(uar(sides[0][0]) - uar(sides[1][0]))
+    found = metrics.compare_predictions(*([one] for one in twice))
+    assert found["value"] == pytest.approx(uar(sides[0][0]) - uar(sides[1][0]))
 
 
 def test_holm_by_hand():

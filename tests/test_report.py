@@ -10,7 +10,7 @@ from test_compare import answers, board, uar
 from lib import compare, report, sweeps
 from lib.files import Workspace
 
-CHANGE = "− 50 % of a_b & c|d"
+CHANGE = "− 50 % of a_b & c|d > e"
 STUDY = f"""
 title: A study
 base: {{}}
@@ -29,7 +29,7 @@ def study(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(STUDY)
     made = sweeps.Study("mine", Workspace(tmp_path))
     frames = {
-        "a0": (answers(12, 1), {"seed": 0, "synthetic": True}),
+        "a0": (answers(12, 1), {"seed": 0, "synthetic": True, "in_no_fold": 3}),
         "a1": (answers(10, 2), {"seed": 1, "synthetic": True}),
         "b0": (answers(20, 3), {"seed": 0, "epochs": 9}),
     }
@@ -55,6 +55,8 @@ def test_a_study_that_is_half_done_shows_what_is_there(study):
     gain = uar(frames["b0"][0]) - uar(frames["a0"][0])
     assert row["difference"] == pytest.approx(gain)
     told = [report.sentence(row) for row in table.reset_index().to_dict("records")]
+    spoilt = "(EMODB, speaker, 3 clips in no fold, speakers shared, synthetic audio)"
+    assert told[0].startswith(f"whole {spoilt}") and table["warning"].iloc[2] == ""
     assert told[0].endswith("2 of 2 seeds; the reference.")
     assert "1 of 2 seeds" in told[1] and "6 speakers, one seed" in told[1]
     assert "few or unknown speakers" in told[1] and "sign-flip" in told[1]
@@ -75,12 +77,16 @@ def test_a_sentence_says_what_the_intervals_rule_out(low, high, said):
     row = dict.fromkeys(compare.COLUMNS, 0.1) | {"note": "", "matched": 3, "planned": 3}
     row |= {"seeds": 3, "low": 0.01, "high": 0.02, "low_seeds": low, "high_seeds": high}
     row |= {"system": "new", "reference": "old", "corpus": "C", "protocol": "speaker"}
-    row |= {"label": "unseen speakers; transductive; synthetic speech", "speakers": 7}
+    marks = "data warnings: a 9; 5 of 9 clips; transductive; errors ignored: silent 4"
+    row |= {"warning": marks, "speakers": 7}
     for told in (said, "over 7 speakers and 3 seeds", "p = 0.100 (sign"):
         assert told in report.sentence(row)
-    assert report.sentence(row).startswith("new (C, speaker, transductive, synthetic)")
+    spoilt = "speaker, 5 of 9 clips, transductive, errors ignored: silent 4"
+    assert report.sentence(row).startswith(f"new (C, {spoilt}): UAR")
     assert ("above 5 %: not settled" in report.sentence(row)) == (low * high > 0)
     assert "p < 0.001 (sign" in report.sentence(row | {"holm_p": 0.0001})
+    alone = "p = 0.010 (sign-flip test, corrected by Holm), for these seeds alone"
+    assert (alone in report.sentence(row | {"holm_p": 0.01})) == (low * high <= 0)
     assert "over unknown sp" in report.sentence(row | {"matched": 1, "speakers": 0})
     assert "no p: why" in report.sentence(row | {"note": "no p: why", "holm_p": np.nan})
 
@@ -98,8 +104,8 @@ def test_the_files_hold_the_table_and_latex_is_escaped(study, tmp_path):
     latex = (folder / "variants.tex").read_text("utf-8")
     begins, ends = (re.findall(rf"\\{tag}{{(\w+)}}", latex) for tag in ("begin", "end"))
     assert begins == ends == ["tabular"] and "\n\\resizebox{\\linewidth}" in latex
-    assert r"$-$ 50 \% of a\_b \& c|d" in latex and latex.isascii()
-    assert " speaker, synthetic & whole" in latex and "$<$ 0.001 &" in latex
+    assert r"$-$ 50 \% of a\_b \& c$|$d $>$ e" in latex and latex.isascii()
+    assert "synthetic audio & whole" in latex and "$<$ 0.001 &" in latex
     assert {*report.readable(table.assign(parameters=0))["parameters"]} == {"–"}
     layout = re.search(r"\\begin{tabular}{(\w+)}", latex)[1]
     rows = [line for line in latex.splitlines() if line.endswith(r"\\")]

@@ -70,7 +70,7 @@ def test_predictions_come_back_as_they_were_and_changes_are_noticed(tmp_path):
     copied = shutil.copytree(folders.results, folders.results.parent / "reference/X")
     for path in (folders.predictions, copied / "predictions.csv"):
         table.assign(y_pred=0).to_csv(path, index=False)
-        with pytest.raises(ValueError, match="changed after the run was finished"):
+        with pytest.raises(RuntimeError, match="changed after its run was done"):
             runs.read_predictions(path)
 
 

@@ -56,9 +56,8 @@ def test_receptive_field_is_what_a_perturbation_reaches():
 
 
 def small(**chosen):
-    model = models.build_model(
-        "timnet", (None, 5), 3, filters=4, dilations=3, dropout=0.0, **chosen
-    )
+    options = {"filters": 4, "dilations": 3, "dropout": 0.0} | chosen
+    model = models.build_model("timnet", (None, 5), 3, **options)
     randomise(model)
     return model
 

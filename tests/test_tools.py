@@ -1,11 +1,14 @@
 """The renderer and the demo, on small notebooks made here."""
 
+import json
+
 import nbformat
 import pandas as pd
 import pytest
 from nbformat import v4
+from test_compare import uar
 
-from lib import config
+from lib import config, runs
 from lib.files import REPOSITORY, Workspace
 from tools import demo, readme, render, student
 
@@ -51,7 +54,7 @@ def test_the_check_finds_what_was_changed(rendered):
         for data in ({"text/plain": "0   NaN"}, {"image/png": "iVBORw0KGgo="})
     )
     for changes, fault in (
-        ({"source": "seed: int = 47"}, "its code changed after it was rendered"),
+        ({"source": "seed: int = 47"}, "its code, or a run that it reads, changed"),
         ({"execution_count": 7}, "its cells were not run once each"),
         ({"outputs": [error]}, "ValueError is in its outputs"),
         ({"outputs": [table]}, "cell [2] shows NaN"),
@@ -95,6 +98,17 @@ def test_the_demo_reports_its_own_results_and_no_others(tmp_path):
     table.to_csv(results / "leaderboard.csv", index=False)
     said = demo.report(Workspace(tmp_path, tmp_path / "Datasets"), results / "demo")
     assert "0.313" in said and "EMOVO" not in said and str(results / "demo") in said
+
+
+def test_the_scores_of_committed_runs_are_those_of_their_predictions():
+    """By scikit-learn, pooled over clips, and by fold: mean and standard deviation."""
+    for path in readme.REFERENCE.rglob("run.json"):
+        kept = json.loads(path.read_text("utf-8"))["metrics"]
+        table = runs.read_predictions(path.with_name("predictions.csv"))
+        folds = table.groupby("fold")[["y_true", "y_pred"]].apply(uar)
+        found = [uar(table), folds.mean(), folds.std()]
+        told = [kept[name]["uar"] for name in ("pooled", "mean", "sd")]
+        assert told == pytest.approx(found, abs=1e-9), path
 
 
 def test_the_tables_of_the_pages_are_those_of_the_code():

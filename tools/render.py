@@ -18,9 +18,9 @@ from nbformat import NotebookNode
 
 from lib import batch, config, features, planning, train
 from lib.device import select
-from lib.files import REPOSITORY, Workspace, write_text
+from lib.files import REPOSITORY, Workspace, sha256_file, write_text
 from lib.sweeps import Study
-from tools import KERNEL_OPTIONS, student
+from tools import KERNEL_OPTIONS, readme, student
 
 # A browser opens it at once, and the repository stays light.
 LIMIT_BYTES = 1_500_000
@@ -93,8 +93,10 @@ def alternative_text(cell: NotebookNode) -> str:
 
 
 def source_sha256(notebook: NotebookNode) -> str:
-    """Return the SHA-256 over the sources of all code cells, in order."""
+    """Return the SHA-256 over all code cells, and committed runs if it reads them."""
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    if '"Results" / "reference"' in "".join(sources):
+        sources += map(sha256_file, sorted(readme.REFERENCE.rglob("run.json")))
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
@@ -130,18 +132,17 @@ def _shown(content: str) -> str:
     """Return what a terminal would show in the end, without bars."""
     lines = content.replace("\r\n", "\n").replace("\b", "").split("\n")
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines]
-    lines = [line for line in lines if not _BAR.search(line)]
-    return "\n".join(lines).rstrip("\n") + "\n"
+    kept = (line for line in lines if not _BAR.search(line))
+    return "\n".join(kept).rstrip("\n") + "\n"
 
 
 def check(path: Path) -> list[str]:
     """Return what is wrong with a committed notebook, in sentences; [] if nothing."""
     notebook = nbformat.read(path, as_version=4)
     cells = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
-    faults = []
     kept = notebook.metadata.get("workbook", {}).get("source_sha256")
-    if kept != source_sha256(notebook):
-        faults.append("its code changed after it was rendered")
+    stale = "its code, or a run that it reads, changed after rendering"
+    faults = [] if kept == source_sha256(notebook) else [stale]
     if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
         faults.append("its cells were not run once each, from top to bottom")
     if not any(cell.outputs for cell in cells):

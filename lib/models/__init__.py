@@ -70,9 +70,8 @@ def build_model(
         return _standardised(model) if standardised else model
     except pydantic.ValidationError as error:
         wrong = error.errors()[0]
-        raise ValueError(
-            f"{name} option '{wrong['loc'][0]}': {wrong['input']!r}; {wrong['msg']}"
-        ) from None
+        fault = f"{name} option '{wrong['loc'][0]}': {wrong['input']!r}"
+        raise ValueError(f"{fault}; {wrong['msg']}") from None
 
 
 def _standardised(network: Any) -> Any:

@@ -15,7 +15,7 @@ papermill() {
     "$python" -m papermill --no-progress-bar --cwd notebooks "$@"
 }
 changed() {
-    echo "ValueError: recordings, features or defaults are not those of the plan; plan the study again"
+    echo "ValueError: recordings, features, folds or defaults are not those of the plan; plan the study again"
     return 1
 }
 mkdir -p "$folder" && rm -f "$folder/failed.txt"
