@@ -122,7 +122,7 @@ class Cell(NamedTuple):
     corpus: str
     protocol: str
     params: config.Parameters
-    features: tuple[str, str, str, bool]  # corpus, preset, its options, all problems
+    features: tuple[str, str, str]  # corpus, preset, digest of what else decides them
     train: str  # the parameters of 02 without the seed, in YAML
     test: str  # and those of 03 without the run id
 
@@ -181,10 +181,9 @@ def state(folders: RunFolders) -> str:
 def reason(folders: RunFolders) -> str:
     """Return the last error that a failed run named, else its last line."""
     lines = (folders.results / FAILED).read_text("utf-8", "replace").strip().split("\n")
-    found = [re.match(r"[\w.]*(Error|Exception)\b", line) for line in lines]
-    last = max([n for n, match in enumerate(found) if match], default=-1)
-    more = lines[last + 1 : last + 2] if lines[last].endswith(":") else []
-    return " ".join([lines[last], *more])
+    at = [n for n, x in enumerate(lines) if re.match(r"[\w.]*(Error|Exception)\b", x)]
+    last = at[-1] if at else len(lines) - 1
+    return " ".join(lines[last : last + 1 + lines[last].endswith(":")])
 
 
 def counts(table: pd.DataFrame) -> str:
@@ -230,8 +229,8 @@ class Study:
             except (ValueError, OSError) as error:
                 faults.setdefault(str(error), f"{variant}, {corpus}, {protocol}")
                 continue
-            of = corpus, params.feature_preset, config.digest(params.feature_options)
-            of = *of, params.ignore_problems
+            asked = config.digest([params.feature_options, params.ignore_problems])
+            of = corpus, params.feature_preset, asked
             names = {"workspace", "datasets_dir", "device", "verbose"} & values.keys()
             tested = _flow({name: values[name] for name in names})
             trained = _flow({name: values[name] for name in values.keys() - {"seed"}})

@@ -151,10 +151,10 @@ def test_what_changed_since_the_plan_is_refused(study, tmp_path, monkeypatch, ca
     (tmp_path / "mine.yaml").write_text("{model: cnn, epochs: 3}")
     with pytest.raises(ValueError, match="recipe or fold file changed"):
         toy.read()
-    lists = tmp_path / "work" / "Datasets" / "mine.csv"
-    lists.parent.mkdir(exist_ok=True)
+    lists = tmp_path / "mine.csv"
     lists.write_text("speaker,fold\n" + "".join(f"s{n},{n % 2}\n" for n in range(4)))
-    toy = study(base={"model": "cnn", "fold_file": "mine.csv"}, protocols=["listed"])
+    own = {"model": "cnn", "fold_file": str(lists)}
+    toy = study(base=own, protocols=["listed"])
     toy.plan()
     lists.write_text("speaker,fold\n" + "".join(f"s{n},{n // 2}\n" for n in range(4)))
     with pytest.raises(ValueError, match="recipe or fold file changed"):

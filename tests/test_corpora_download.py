@@ -57,8 +57,9 @@ def host(monkeypatch, tmp_path):
 def fetch(host, tmp_path):
     """Return what fetches EMODB from the host into `tmp_path / "data"`."""
     (tmp_path / "data").mkdir()
-    from_host = dataclasses.replace(EMODB, download=host.url)
-    return lambda: corpora.download(from_host, tmp_path / "data")
+    return lambda: corpora.download(
+        dataclasses.replace(EMODB, download=host.url), tmp_path / "data"
+    )
 
 
 def test_a_corpus_arrives_whole_and_is_not_fetched_again(host, fetch, tmp_path):

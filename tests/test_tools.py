@@ -101,7 +101,6 @@ def test_the_demo_reports_its_own_results_and_no_others(tmp_path):
 
 
 def test_the_scores_of_committed_runs_are_those_of_their_predictions():
-    """By scikit-learn, pooled over clips, and by fold: mean and standard deviation."""
     for path in readme.REFERENCE.rglob("run.json"):
         kept = json.loads(path.read_text("utf-8"))["metrics"]
         table = runs.read_predictions(path.with_name("predictions.csv"))

@@ -70,6 +70,7 @@ class Corpus:
     channels: int = 0
     download: str = ""
     checksums: str = ""
+    official_name: str = ""
     ignore_case: bool = False
     synthetic: bool = False
     own: bool = False  # registered by the user
