@@ -152,7 +152,7 @@ def require_data(document: Mapping[str, Any], data: FeatureSet) -> None:
     for name in ("corpus", "features", "clip_samples", "data_sha256", "labels"):
         if known[name] != about[name]:
             fault = f"run {document['run_id']} was trained on {name} '{known[name]}', "
-            fault += f"not '{about[name]}': on other recordings, labels or speakers"
+            fault += f"not on '{about[name]}': on other recordings, labels or speakers"
             raise ValueError(f"{fault}. Run 02_train: with these it is another run.")
 
 
