@@ -35,8 +35,8 @@ class Recogniser:
         taken = getattr(model, "input_shape", (None, None, None))[1:]
         pairs = zip(taken, self._shape, strict=True)
         if any(want not in (None, have) for want, have in pairs):
-            fault = f"the network takes clips of {taken} frames and coefficients, the "
-            raise ValueError(f"{fault}front end gives {self._shape}: of another run")
+            fault = f"the network takes clips of {taken} frames and coefficients, and "
+            raise ValueError(f"{fault}{self._shape} are given: use those of its run")
         self._answer = _compiled(model, (1, *self._shape))
         self.of_clip(np.zeros(self._shape, np.float32))  # compiles
 

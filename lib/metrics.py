@@ -152,11 +152,10 @@ def compare_predictions(first, second) -> dict[str, Any]:
         clips = [side[keys].sort_values(keys).to_numpy() for side in pair]
         if not np.array_equal(*clips):
             odd = set(pair[0]["file"]) ^ set(pair[1]["file"])
-            fault = (
-                f"{len(odd)} clips were tested by one system only, some more often or "
-            )
             raise ValueError(
-                f"{fault}under another label or speaker; choose other runs"
+                f"{len(odd)} clips were tested by one system only, some more often or "
+                "under another label or speaker; compare runs of one corpus, under "
+                "protocols that test the same clips"
             )
     counts, unit = _by_cluster([*first, *second])
     sides = np.split(counts, 2)

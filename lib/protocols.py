@@ -380,4 +380,4 @@ def _require_apart(fold: Fold, what: str, member: np.ndarray, data: FeatureSet) 
         if shared := one & other:
             who = np.unique(data.speaker[np.isin(member, list(shared))])[:8]
             told = f"{len(shared)} {what}s are on two sides (speakers {', '.join(who)})"
-            raise ValueError(f"fold {fold.number}: {told}; 01_preprocess names clips")
+            raise ValueError(f"fold {fold.number}: {told}; 01_preprocess says which")

@@ -11,8 +11,9 @@ from lib import compare, files, runs
 from lib.sweeps import Study
 
 CELL = ["corpus", "protocol", "system"]
-# Marks of `runs.caveats` that a row carries; the others are about the interval.
+# Marks of `runs.caveats` that a row shows; data warnings are in the CSV alone.
 SPOILT = "synthetic|transductive|chosen on|ignored|clips|unknown|shared|untrained"
+SPOILT += "|not checked"
 SIGNS = {"−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "|": "$|$"}
 NOTE = "UAR in per cent, difference from the reference in points, means over the seeds "
 NOTE += "[95 % interval over test speakers; with seeds: over speakers and seeds]."
