@@ -35,8 +35,9 @@ class Recogniser:
         taken = getattr(model, "input_shape", (None, None, None))[1:]
         pairs = zip(taken, self._shape, strict=True)
         if any(want not in (None, have) for want, have in pairs):
-            fault = f"the network takes clips of {taken} frames and coefficients, and "
-            raise ValueError(f"{fault}{self._shape} are given: use those of its run")
+            fault = f"the network takes clips of {taken} frames and coefficients, the "
+            fault += f"front end gives {self._shape}"
+            raise ValueError(f"{fault}; give those of the network's run")
         self._answer = _compiled(model, (1, *self._shape))
         self.of_clip(np.zeros(self._shape, np.float32))  # compiles
 
